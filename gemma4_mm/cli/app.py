@@ -13,6 +13,7 @@ from gemma4_mm import __version__
 from gemma4_mm.cli.assets import assets
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
+from gemma4_mm.cli.masks import masks
 from gemma4_mm.cli.plan import plan
 from gemma4_mm.errors import Gemma4MMError, InvariantError
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, plan, assets, demo):
+for command in (encode, plan, masks, assets, demo):
     app.command()(command)
 
 
