@@ -37,22 +37,22 @@ def test_python_blocks_run_one_after_the_other(folder, monkeypatch, assets, caps
     assert "(1, 280, 6912)" in capsys.readouterr().out
 
 
-def commands():
-    return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+CONSOLE = [[line[2:] for line in block.splitlines() if line.startswith("$ ")] for block in blocks("console")]
 
 
 def test_there_are_commands_to_run():
-    assert len(commands()) >= 3
+    assert sum(map(len, CONSOLE)) >= 3
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_console_command_runs(command, folder, assets):  # noqa: ARG001 (fills the cache)
-    program, *arguments = shlex.split(command)
-    assert program == "gemma4-mm"
-    result = subprocess.run(
-        [sys.executable, "-m", "gemma4_mm", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+@pytest.mark.parametrize("commands", CONSOLE, ids=lambda commands: commands[0].split()[1])
+def test_the_commands_of_a_console_block_run_in_order(commands, folder, assets):  # noqa: ARG001 (fills the cache)
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "gemma4-mm"
+        result = subprocess.run(
+            [sys.executable, "-m", "gemma4_mm", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
 
 
 def test_the_first_command_ends_in_the_demo():

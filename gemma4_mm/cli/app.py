@@ -11,6 +11,7 @@ import typer
 
 from gemma4_mm import __version__
 from gemma4_mm.cli.assets import assets
+from gemma4_mm.cli.bundle import bundle
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
 from gemma4_mm.cli.masks import masks
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (encode, plan, masks, assets, demo):
     app.command()(command)
+app.add_typer(bundle)
 
 
 def _print_version(wanted: bool) -> None:

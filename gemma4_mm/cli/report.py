@@ -57,11 +57,11 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     ]
     rows.append(("text", "", f"{summary['text_tokens']} tokens", ""))
     rows.append(("in all", "", f"{sum(summary['tokens'])} tokens", ""))
-    lines = list(_align(rows, right=(2,)))
+    lines = list(align(rows, right=(2,)))
     if "tensors" in summary:
         lines.append("")
         tensors = summary["tensors"].items()
-        lines += _align([(name, str(value["dtype"]), str(value["shape"])) for name, value in tensors])
+        lines += align([(name, str(value["dtype"]), str(value["shape"])) for name, value in tensors])
         lines += ["", f"bit-identical to {summary['profile']}"]
     lines.append(", ".join(f"{name} {value:.3f} s" for name, value in summary["seconds"].items()))
     return "\n".join(lines)
@@ -75,7 +75,8 @@ def _size(item: Mapping[str, Any]) -> str:
     return f"{frames}{rows}×{columns} patches"
 
 
-def _align(rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()) -> Iterable[str]:
+def align(rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()) -> Iterable[str]:
+    """Lines of a table: columns as wide as their longest cell, those in `right` aligned to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gemma4_mm.coreai.bundle import Bundle
 from gemma4_mm.coreai.runtime import Runtime
 from tests.coreai import drive
 
@@ -95,9 +96,9 @@ def test_rewinding_to_a_prefix_continues_it(runtime: Runtime) -> None:
 
 
 @pytest.fixture(scope="module")
-def int4_runtime(cached_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """Converted from a checkpoint directory, as a user would."""
-    from gemma4_mm.coreai.convert import ConversionOptions, convert_checkpoint
+def int4_bundle(cached_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Converted from a checkpoint directory by the command, as a user would."""
+    from gemma4_mm.cli.app import run
     from gemma4_mm.coreai.tiny import tiny_model
     from gemma4_mm.coreai.tiny_tokenizer import write_tokenizer
 
@@ -105,10 +106,22 @@ def int4_runtime(cached_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -
         checkpoint = tmp_path_factory.mktemp("checkpoint")
         tiny_model().save_pretrained(checkpoint)
         write_tokenizer(checkpoint, chat_template=None)
-        convert_checkpoint(checkpoint, path, options=ConversionOptions(weights="int4", context_length=256))
+        words = ["bundle", "convert", str(checkpoint), str(path), "--int4", "--context-length", "256", "--name", "tiny"]
+        assert run(words) == 0
 
-    with Runtime.open(cached_bundle("int4", make)) as opened:
+    bundle: Bundle = cached_bundle("int4-command", make)
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def int4_runtime(int4_bundle: Bundle) -> Iterator[Runtime]:
+    with Runtime.open(int4_bundle) as opened:
         yield opened
+
+
+def test_the_convert_command_writes_what_its_options_say(int4_bundle: Bundle) -> None:
+    assert int4_bundle.metadata["compression"] == "int4-block32"
+    assert (int4_bundle.name, int4_bundle.max_context) == ("tiny", 256)
 
 
 def test_int4_is_the_reference_with_dequantised_weights(int4_runtime: Runtime) -> None:
