@@ -19,6 +19,7 @@ from gemma4_mm.limits import Limits
 from gemma4_mm.options import CallOptions, resolve_options
 from gemma4_mm.prompt.assets import Assets, fetch_assets, find_assets
 from gemma4_mm.prompt.messages import read_conversations
+from gemma4_mm.prompt.pinned import PinnedAssets, stamps_of
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
@@ -30,7 +31,8 @@ _RENDERING: Final = ("tools", "documents", "add_generation_prompt", "continue_fi
 class Processor:
     """Gemma 4 12B's preprocessing: a drop-in for the calls that people make on Hugging Face's `AutoProcessor`.
 
-    Build it with `from_pretrained`. Calls do not change it, so threads may share it.
+    Build it with `from_pretrained`. Calls do not change it, so threads may share it. Pickled, it is the paths and
+    SHA-256 of its files and its settings, about a kilobyte; where it is unpickled, the files must be at the same paths.
 
     Attributes:
         tokenizer: text to ids and back.
@@ -49,6 +51,7 @@ class Processor:
         allow_network: bool = False,
     ) -> None:
         self._assets = assets
+        self._stamps = stamps_of(assets)
         self.tokenizer = Tokenizer(assets.tokenizer, config=assets.read_tokenizer_config())
         self.config = ProcessorConfig.from_json(assets.read_processor_config())
         self.profile = profile
@@ -87,6 +90,19 @@ class Processor:
                 raise
             assets = fetch_assets(progress=progress)
         return cls(assets, profile=profile, limits=limits, allow_network=allow_network)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if stamps_of(self._assets) != self._stamps:
+            raise AssetError(
+                f"the files in {self._assets.tokenizer.parent} changed after this Processor read them, so they cannot "
+                "stand for it in a pickle; build it anew with from_pretrained"
+            )
+        settings = {
+            "profile": self.profile,
+            "limits": self.limits,
+            "allow_network": self.allow_network,
+        }
+        return build_processor, (type(self), PinnedAssets.pin(self._assets), settings)
 
     @cached_property
     def chat_template(self) -> ChatTemplate:
@@ -281,6 +297,20 @@ class Processor:
     def _lay_out(self, batch: Batch, media: MediaPlan, options: CallOptions) -> Plan:
         encode = self.tokenizer.encode_marked if batch.marked else self.tokenizer.encode
         return lay_out(batch.texts, media, encode=encode, tokens=self.tokenizer.token_ids, length=options.text)
+
+
+def build_processor(kind: type[Processor], pinned: PinnedAssets, settings: Mapping[str, Any]) -> Processor:
+    """Build a processor from what a pickled one holds.
+
+    Args:
+        kind: `Processor` or a subclass.
+        pinned: the files and what must be in them.
+        settings: keyword arguments of `Processor`.
+
+    Raises:
+        AssetError: a file is missing here, or another one.
+    """
+    return kind(pinned.verified(), **settings)
 
 
 @dataclass(frozen=True, kw_only=True)
