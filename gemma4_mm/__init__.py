@@ -1,5 +1,6 @@
 """Gemma 4 12B's multimodal preprocessing, bit-identical to Hugging Face's `Gemma4UnifiedProcessor`, without torch."""
 
+from gemma4_mm.cache import MediaCache
 from gemma4_mm.errors import (
     AssetError,
     Gemma4MMError,
@@ -14,8 +15,7 @@ from gemma4_mm.layout import Plan
 from gemma4_mm.limits import Limits
 from gemma4_mm.processor import Processor
 from gemma4_mm.spec import Profile, TokenIds
-
-__version__ = "0.1.0"
+from gemma4_mm.version import __version__
 
 __all__ = [
     "AssetError",
@@ -26,6 +26,7 @@ __all__ = [
     "InvariantError",
     "LimitError",
     "Limits",
+    "MediaCache",
     "MediaError",
     "MissingDependencyError",
     "ModelInputs",
@@ -36,4 +37,5 @@ __all__ = [
     "Segment",
     "TokenIds",
     "VideoSize",
+    "__version__",
 ]

@@ -208,7 +208,7 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
         record = {
             "version": _FORMAT_VERSION,
             "profile": self.profile,
-            "segments": [asdict(segment) for segment in self.segments],
+            "segments": write_segments(self.segments),
         }
         partial = path.with_name(f".{path.name}.partial")
         try:
@@ -238,11 +238,17 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
             ) from error
         if not isinstance(record, dict) or record.get("version") != _FORMAT_VERSION:
             raise MediaError(f"{path} is a safetensors file, but not saved ModelInputs; write it with ModelInputs.save")
-        segments = [
-            Segment(**{**item, "grid": PatchGrid(**item["grid"]) if item["grid"] else None})
-            for item in record["segments"]
-        ]
-        return cls(tensors, segments=segments, profile=record["profile"])
+        return cls(tensors, segments=read_segments(record["segments"]), profile=record["profile"])
+
+
+def write_segments(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+    """Segments as JSON types, as files hold them."""
+    return [asdict(segment) for segment in segments]
+
+
+def read_segments(records: Sequence[Mapping[str, Any]]) -> list[Segment]:
+    """What `write_segments` wrote."""
+    return [Segment(**{**item, "grid": PatchGrid(**item["grid"]) if item["grid"] else None}) for item in records]
 
 
 def _valid(position_ids: NDArray[np.int64]) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 from numpy.typing import ArrayLike, NDArray
 
 from gemma4_mm.batch import Batch, collect_batch, collect_conversations
+from gemma4_mm.cache import MediaCache
 from gemma4_mm.core.segments import check_segments
 from gemma4_mm.encode import encode_media, measure_media
 from gemma4_mm.encode.access import Access
@@ -40,6 +41,7 @@ class Processor:
         profile: which reference behaviour is reproduced.
         limits: what one media item may cost.
         allow_network: whether media may be named by http(s) URL.
+        cache: of encoded media; None for none.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Processor:
         profile: Profile = DEFAULT_PROFILE,
         limits: Limits | None = None,
         allow_network: bool = False,
+        cache: MediaCache | None = None,
     ) -> None:
         self._assets = assets
         self._stamps = stamps_of(assets)
@@ -57,6 +60,7 @@ class Processor:
         self.profile = profile
         self.limits = limits or Limits()
         self.allow_network = allow_network
+        self.cache = cache
 
     @classmethod
     def from_pretrained(
@@ -66,6 +70,7 @@ class Processor:
         profile: Profile = DEFAULT_PROFILE,
         limits: Limits | None = None,
         allow_network: bool = False,
+        cache: MediaCache | None = None,
         local_files_only: bool = False,
         progress: Callable[[str], None] = lambda _message: None,
     ) -> Self:
@@ -77,6 +82,7 @@ class Processor:
             profile: the reference behaviour; see `Profile.transformers`.
             limits: bounds on each media item; None for the defaults.
             allow_network: whether calls may fetch media by http(s) URL.
+            cache: keeps encoded media, so that an item seen before is not encoded again; None for none.
             local_files_only: whether a missing file is an error instead of a download.
             progress: told about each step of a download.
 
@@ -89,7 +95,7 @@ class Processor:
             if path is not None or local_files_only:
                 raise
             assets = fetch_assets(progress=progress)
-        return cls(assets, profile=profile, limits=limits, allow_network=allow_network)
+        return cls(assets, profile=profile, limits=limits, allow_network=allow_network, cache=cache)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if stamps_of(self._assets) != self._stamps:
@@ -101,6 +107,7 @@ class Processor:
             "profile": self.profile,
             "limits": self.limits,
             "allow_network": self.allow_network,
+            "cache": self.cache,
         }
         return build_processor, (type(self), PinnedAssets.pin(self._assets), settings)
 
@@ -252,7 +259,7 @@ class Processor:
 
     @property
     def _access(self) -> Access:
-        return Access(profile=self.profile, limits=self.limits, allow_network=self.allow_network)
+        return Access(profile=self.profile, limits=self.limits, allow_network=self.allow_network, cache=self.cache)
 
     def _read(
         self,

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
+from gemma4_mm.cache import MediaCache
 from gemma4_mm.errors import InputError
 from gemma4_mm.limits import Limits
 from gemma4_mm.spec import Profile
@@ -16,11 +17,12 @@ PlanT = TypeVar("PlanT")
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How media may be read: reference behaviour, bounds, and whether the network may be asked."""
+    """How media may be read: reference behaviour, bounds, whether the network may be asked, and what is kept."""
 
     profile: Profile
     limits: Limits
     allow_network: bool
+    cache: MediaCache | None = None
 
     def arguments(self, label: str) -> dict[str, Any]:
         """Keyword arguments that every loader of `media` takes; `label` is what its errors call the item."""

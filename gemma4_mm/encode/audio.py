@@ -5,6 +5,7 @@ from typing import Any
 
 from gemma4_mm.core.waveform import batch_frames, count_frames
 from gemma4_mm.encode.access import Access, Encoded
+from gemma4_mm.encode.items import EncodedAudio
 from gemma4_mm.inputs import AudioLength
 from gemma4_mm.media.audio import audio_samples, load_audio
 from gemma4_mm.options import LengthOptions
@@ -19,7 +20,10 @@ def encode_audio(values: Sequence[Any], *, length: LengthOptions, access: Access
     """
     if not values:
         return Encoded()
-    waveforms = [load_audio(value, **access.arguments(f"audio {item}")) for item, value in enumerate(values)]
+    waveforms = [
+        value.samples if isinstance(value, EncodedAudio) else load_audio(value, **access.arguments(f"audio {item}"))
+        for item, value in enumerate(values)
+    ]
     batch = batch_frames(waveforms, padding=length.padding, max_length=length.max_length, truncation=length.truncation)
     counts: list[int] = batch.mask.sum(axis=1).tolist()
     return Encoded(

@@ -8,6 +8,7 @@ import numpy as np
 from gemma4_mm.core.geometry import plan_image, position_ids
 from gemma4_mm.core.patches import encode_image
 from gemma4_mm.encode.access import Access, Encoded, naming
+from gemma4_mm.encode.items import EncodedImage
 from gemma4_mm.inputs import ImageSize, PatchGrid
 from gemma4_mm.media.image import image_size, load_image
 from gemma4_mm.spec import PATCH_VALUES
@@ -27,6 +28,11 @@ def encode_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access
     grids = []
     for item, value in enumerate(values):
         label = f"image {item}"
+        if isinstance(value, EncodedImage):
+            value.write(pixels[item, : value.grid.n_tokens])
+            positions[item, : value.grid.n_tokens] = position_ids(value.grid)
+            grids.append(value.grid)
+            continue
         source = load_image(value, profile=access.profile, **access.arguments(label))
         with naming(label):
             grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=max_soft_tokens)

@@ -11,6 +11,7 @@ from gemma4_mm.core.patches import encode_frames
 from gemma4_mm.core.resample import ArrayRows
 from gemma4_mm.core.sampling import frame_timestamps, sample_frame_indices
 from gemma4_mm.encode.access import Access, Encoded, naming
+from gemma4_mm.encode.items import EncodedVideo
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import VideoSize
 from gemma4_mm.layout import VideoPlan
@@ -30,18 +31,27 @@ def encode_videos(values: Sequence[Any], *, options: VideoOptions, access: Acces
     """
     if not values:
         return Encoded()
-    given = _metadata_per_video(options.video_metadata, n_videos=len(values))
+    given = metadata_per_video(options.video_metadata, n_videos=len(values))
     plans, pixels, positions = [], [], []
     for item, value in enumerate(values):
         label = f"video {item}"
-        video = load_video(
-            value, **_sampling(options), video_metadata=given[item], profile=access.profile, **access.arguments(label)
-        )
-        plan = _plan(video.metadata, label=label, options=options)
-        frames = [ArrayRows(frame) for frame in video.frames]
-        rows = np.zeros((len(frames), options.max_soft_tokens, PATCH_VALUES), np.float32)
-        encode_frames(frames, rows, grid=plan.grid)
-        places = np.full((len(frames), options.max_soft_tokens, 2), -1, np.int64)
+        if isinstance(value, EncodedVideo):
+            plan = value.plan
+            rows = np.zeros((len(value.packed), options.max_soft_tokens, PATCH_VALUES), np.float32)
+            value.write(rows[:, : plan.grid.n_tokens])
+        else:
+            video = load_video(
+                value,
+                **sampling_arguments(options),
+                video_metadata=given[item],
+                profile=access.profile,
+                **access.arguments(label),
+            )
+            plan = _plan(video.metadata, label=label, options=options)
+            frames = [ArrayRows(frame) for frame in video.frames]
+            rows = np.zeros((len(frames), options.max_soft_tokens, PATCH_VALUES), np.float32)
+            encode_frames(frames, rows, grid=plan.grid)
+        places = np.full((len(rows), options.max_soft_tokens, 2), -1, np.int64)
         places[:, : plan.grid.n_tokens] = position_ids(plan.grid)
         plans.append(plan)
         pixels.append(rows)
@@ -72,7 +82,7 @@ def measure_videos(values: Sequence[Any], *, options: VideoOptions, access: Acce
     """Plan videos from their headers or `VideoSize` alone."""
     if not values:
         return ()
-    given = _metadata_per_video(options.video_metadata, n_videos=len(values))
+    given = metadata_per_video(options.video_metadata, n_videos=len(values))
     plans = []
     for item, value in enumerate(values):
         label = f"video {item}"
@@ -80,13 +90,18 @@ def measure_videos(values: Sequence[Any], *, options: VideoOptions, access: Acce
             plans.append(_plan_size(value, label=label, options=options, access=access))
             continue
         metadata = probe_video(
-            value, **_sampling(options), video_metadata=given[item], profile=access.profile, **access.arguments(label)
+            value,
+            **sampling_arguments(options),
+            video_metadata=given[item],
+            profile=access.profile,
+            **access.arguments(label),
         )
         plans.append(_plan(metadata, label=label, options=options))
     return tuple(plans)
 
 
-def _sampling(options: VideoOptions) -> dict[str, Any]:
+def sampling_arguments(options: VideoOptions) -> dict[str, Any]:
+    """Keyword arguments by which `media.video` chooses frames."""
     return {"num_frames": options.num_frames, "fps": options.fps, "do_sample_frames": options.do_sample_frames}
 
 
@@ -113,7 +128,7 @@ def _plan_size(size: VideoSize, *, label: str, options: VideoOptions, access: Ac
     )
 
 
-def _metadata_per_video(given: Any, *, n_videos: int) -> list[Any]:
+def metadata_per_video(given: Any, *, n_videos: int) -> list[Any]:
     """One `video_metadata` entry per video; a nested list is flattened, as the reference does."""
     if given is None:
         return [None] * n_videos

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gemma4_mm import AssetError, Limits, Processor, Profile
+from gemma4_mm import AssetError, Limits, MediaCache, Processor, Profile
 
 MESSAGES = [
     {
@@ -65,6 +65,7 @@ def test_every_setting_travels(assets):
         "profile": Profile.transformers("5.12"),
         "limits": Limits(max_pixels=1234),
         "allow_network": True,
+        "cache": MediaCache(max_memory_bytes=1234),
     }
     taken = {
         name
@@ -73,6 +74,7 @@ def test_every_setting_travels(assets):
     }
     assert set(settings) == taken, "a new setting must be pickled too, and be tried here"
     restored = pickle.loads(pickle.dumps(Processor(assets, **settings)))  # noqa: S301 (our own)
+    assert restored.cache.max_memory_bytes == settings.pop("cache").max_memory_bytes
     for name, value in settings.items():
         assert getattr(restored, name) == value
 
@@ -80,7 +82,7 @@ def test_every_setting_travels(assets):
 def test_a_missing_folder_is_an_error_in_words(folder):
     data = pickle.dumps(Processor.from_pretrained(folder))
     shutil.rmtree(folder)
-    with pytest.raises(AssetError, match="not on this machine; .* put .* at the same place"):
+    with pytest.raises(AssetError, match=r"not on this machine; .* put .* at the same place"):
         pickle.loads(data)  # noqa: S301 (our own)
 
 
