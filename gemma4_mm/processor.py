@@ -18,7 +18,7 @@ from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.layout import MediaPlan, Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
 from gemma4_mm.options import CallOptions, resolve_options
-from gemma4_mm.prompt.assets import Assets, fetch_assets, find_assets
+from gemma4_mm.prompt.assets import Assets, find_assets, find_or_fetch_assets
 from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.pinned import PinnedAssets, stamps_of
 from gemma4_mm.prompt.render import render_prompts
@@ -89,12 +89,7 @@ class Processor:
         Raises:
             AssetError: a file is missing, damaged, or could not be fetched.
         """
-        try:
-            assets = find_assets(path)
-        except AssetError:
-            if path is not None or local_files_only:
-                raise
-            assets = fetch_assets(progress=progress)
+        assets = find_assets(path) if local_files_only else find_or_fetch_assets(path, progress=progress)
         return cls(assets, profile=profile, limits=limits, allow_network=allow_network, cache=cache)
 
     def __reduce__(self) -> tuple[Any, ...]:

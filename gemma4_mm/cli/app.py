@@ -11,6 +11,7 @@ import typer
 
 from gemma4_mm import __version__
 from gemma4_mm.cli.assets import assets
+from gemma4_mm.cli.batch import batch
 from gemma4_mm.cli.bundle import bundle
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, plan, masks, assets, demo):
+for command in (encode, batch, plan, masks, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
 

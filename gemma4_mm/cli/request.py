@@ -10,6 +10,7 @@ from gemma4_mm.cli.console import status
 from gemma4_mm.errors import InputError
 from gemma4_mm.media.kind import media_kind
 from gemma4_mm.processor import Processor
+from gemma4_mm.prompt.assets import find_or_fetch_assets
 
 FilesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Image, audio and video files, in the order in which the prompt shows them.")
@@ -38,6 +39,12 @@ def open_processor(model: str | None, *, allow_network: bool = False) -> Process
     """Load the processor; fills the cache first where it is empty, and says so on stderr."""
     with status() as report:
         return Processor.from_pretrained(model, allow_network=allow_network, progress=report)
+
+
+def ready_assets(model: str | None) -> None:
+    """Fill the cache where it is empty and needed, and say so on stderr; the tokenizer is not loaded."""
+    with status() as report:
+        find_or_fetch_assets(model, progress=report)
 
 
 def template_arguments(*, max_soft_tokens: int | None, num_frames: int | None, thinking: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gemma4_mm.dataset.requests import ShardPlan
 from gemma4_mm.dataset.worker import Job, ShardEncoder, ShardReport
 from gemma4_mm.optional import require
 
-_TRIES: Final = 2  # of a shard whose actor dies
+_CHATTER: Final = ("enable_progress_bars", "print_on_execution_start")
 
 
 def encode_on_ray(
@@ -35,17 +35,14 @@ def encode_on_ray(
         MissingDependencyError: Ray is not installed.
     """
     ray, data = require("ray", extra="ray"), require("ray.data", extra="ray")
-    with _connected(ray, n_workers=n_workers, address=address):
+    with _connected(ray, n_workers=n_workers, address=address), _quiet(data.DataContext.get_current()):
         n_cpus = int(ray.cluster_resources().get("CPU", 1))
         n_actors = min(n_workers or n_cpus, n_cpus, len(plans))
-        data.DataContext.get_current().enable_progress_bars = False
         rows = data.from_items([asdict(plan) for plan in plans], override_num_blocks=len(plans)).map(
             _ShardActor,
             fn_constructor_args=(job,),
             compute=data.ActorPoolStrategy(size=n_actors),
             num_cpus=1,
-            max_restarts=_TRIES,
-            max_task_retries=_TRIES,
         )
         try:
             for row in rows.iter_rows():
@@ -90,6 +87,22 @@ def _read_row(row: dict[str, Any]) -> ShardReport:
 def _name(error: Exception) -> str:
     """Which of our errors it becomes in the driver."""
     return type(error).__name__ if isinstance(error, errors.Gemma4MMError) else errors.Gemma4MMError.__name__
+
+
+@contextmanager
+def _quiet(context: Any) -> Iterator[None]:
+    """Keep Ray Data from writing to stderr, where our own progress is."""
+    logger = logging.getLogger("ray.data")
+    level, before = logger.level, {name: getattr(context, name) for name in _CHATTER}
+    logger.setLevel(logging.ERROR)
+    for name in _CHATTER:
+        setattr(context, name, False)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """A whole run: requests to shards, from where the last run stopped, over processes or over a cluster."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.dataset.index import IndexWriter
@@ -15,10 +15,10 @@ from gemma4_mm.dataset.pool import Started, encode_locally
 from gemma4_mm.dataset.requests import RequestFile, ShardPlan, scan_requests
 from gemma4_mm.dataset.shard import PARTIAL_GLOB, is_finished
 from gemma4_mm.dataset.worker import Job, ShardReport
-from gemma4_mm.errors import AssetError, InputError
+from gemma4_mm.errors import InputError
 from gemma4_mm.limits import Limits
 from gemma4_mm.optional import require
-from gemma4_mm.prompt.assets import fetch_assets, find_assets
+from gemma4_mm.prompt.assets import find_or_fetch_assets
 from gemma4_mm.prompt.pinned import PinnedAssets, files_of
 from gemma4_mm.spec import DEFAULT_PROFILE, Profile
 
@@ -26,11 +26,8 @@ SHARD_SIZE: Final = 32
 _DEFAULTS: Final = {"add_generation_prompt": True}
 
 
-class Progress(Protocol):
-    """Told how far a run is."""
-
-    def __call__(self, n_done: int, n_failed: int, n_requests: int) -> None:
-        """Requests finished and requests failed, of how many."""
+Progress = Callable[[int, int, int], None]
+"""Told how many requests are done, how many of them failed, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,7 @@ def run_batch(
     out = Path(folder).absolute()
     settings = {"profile": profile, "limits": limits or Limits(), "allow_network": allow_network}
     defaults = {**_DEFAULTS, **(options or {})}
-    pinned = PinnedAssets.pin(_assets(model))
+    pinned = PinnedAssets.pin(find_or_fetch_assets(model))
     manifest = Manifest.of(plan, shard_size=shard_size, settings=_described(settings, defaults, pinned))
     job = Job(requests=plan.path, folder=out, pinned=pinned, settings={**settings, "cache": cache}, defaults=defaults)
     with _claimed(out, manifest):
@@ -110,7 +107,7 @@ def run_batch(
         missing = [shard for shard in plan.shards if shard.number not in finished]
         resumed = len(finished)
         events = _encode(job, missing, workers=workers, ray=ray, address=ray_address)
-        with IndexWriter(out, n_shards=len(plan.shards)) as index:
+        with closing(events), IndexWriter(out, n_shards=len(plan.shards)) as index:
             index.advance(finished)
             _follow(events, index, finished, plan=plan, fail_fast=fail_fast, progress=progress)
         return BatchReport(
@@ -146,23 +143,13 @@ def _follow(
 
 def _encode(
     job: Job, plans: list[ShardPlan], *, workers: int | None, ray: bool, address: str | None
-) -> Iterator[Started | ShardReport]:
-    if not plans:
-        return iter(())
-    if ray or address is not None:
+) -> Generator[Started | ShardReport]:
+    if plans and (ray or address is not None):
         from gemma4_mm.dataset.cluster import encode_on_ray
 
-        return encode_on_ray(job, plans, n_workers=workers, address=address)
-    return encode_locally(job, plans, n_workers=workers or _usable_cores())
-
-
-def _assets(model: str | PathLike[str] | None) -> Any:
-    try:
-        return find_assets(model)
-    except AssetError:
-        if model is not None:
-            raise
-        return fetch_assets()
+        yield from encode_on_ray(job, plans, n_workers=workers, address=address)
+    elif plans:
+        yield from encode_locally(job, plans, n_workers=workers or _usable_cores())
 
 
 def _described(settings: Mapping[str, Any], defaults: Mapping[str, Any], pinned: PinnedAssets) -> dict[str, Any]:
@@ -196,12 +183,19 @@ def _claimed(folder: Path, manifest: Manifest) -> Iterator[None]:
                 before.check_same(manifest, folder=folder)
             elif any(not path.name.startswith(".") for path in folder.iterdir()):
                 raise InputError(f"{folder} holds files that are not of a run; give a new or empty folder")
+            _remove_partials(folder)  # of a run that was killed
             manifest.write(folder)
-            for partial in folder.glob(PARTIAL_GLOB):
-                partial.unlink(missing_ok=True)
-            yield
+            try:
+                yield
+            finally:
+                _remove_partials(folder)  # of workers that were
         finally:
             lock.release()
+
+
+def _remove_partials(folder: Path) -> None:
+    for partial in folder.glob(PARTIAL_GLOB):
+        partial.unlink(missing_ok=True)
 
 
 def _usable_cores() -> int:

@@ -148,6 +148,22 @@ def fetch_assets(
     return find_assets(cache=directory)
 
 
+def find_or_fetch_assets(
+    path: str | os.PathLike[str] | None = None, *, progress: Progress = lambda _message: None
+) -> Assets:
+    """`find_assets`, after `fetch_assets` where the published files are asked for and are not in the cache yet.
+
+    Raises:
+        AssetError: a file is missing, damaged, or could not be fetched.
+    """
+    try:
+        return find_assets(path)
+    except AssetError:
+        if path is not None:
+            raise
+        return fetch_assets(progress=progress)
+
+
 def _is_hub_id(path: str | os.PathLike[str]) -> bool:
     return isinstance(path, str) and _HUB_ID.fullmatch(path) is not None
 
