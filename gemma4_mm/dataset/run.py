@@ -11,7 +11,8 @@ from typing import Any, Final
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.dataset.index import IndexWriter
 from gemma4_mm.dataset.manifest import Manifest
-from gemma4_mm.dataset.pool import Started, encode_locally
+from gemma4_mm.dataset.nursery import Started
+from gemma4_mm.dataset.pool import encode_locally
 from gemma4_mm.dataset.requests import RequestFile, ShardPlan, scan_requests
 from gemma4_mm.dataset.shard import PARTIAL_GLOB, is_finished
 from gemma4_mm.dataset.worker import Job, ShardReport

@@ -64,6 +64,7 @@ class ShardEncoder:
         sys.path[:] = [str(Path(entry).absolute()) for entry in sys.path]  # no import from the folder of the data
         os.chdir(job.requests.parent)
         self._processor: Processor = build_processor(Processor, job.pinned, job.settings)
+        self._processor.chat_template.variables  # noqa: B018 (compiles the template, before the process is forked)
 
     def encode(
         self,

@@ -5,16 +5,16 @@ import multiprocessing
 import os
 import pickle
 import signal
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from gemma4_mm import InputError, Limits, MediaError, Processor
+from gemma4_mm import AssetError, InputError, Limits, MediaError, Processor
 from gemma4_mm.dataset import read_shards, run_batch
-from gemma4_mm.dataset.pool import Started, encode_locally
+from gemma4_mm.dataset.pool import encode_locally
 from gemma4_mm.dataset.requests import scan_requests
 from gemma4_mm.dataset.shard import Shard, is_finished, shard_path
 from gemma4_mm.dataset.worker import Job, ShardReport
@@ -217,40 +217,45 @@ def job_for(folder, records, model):
     return job, requests.shards
 
 
-def test_a_request_that_kills_its_process_twice_fails_alone(folder, model):
-    """The slow picture gives time to end the process in the middle of it, as a crash of a decoder would."""
+def encode_and_kill(job, plans, *, index, n_kills, fork):
+    """Encode; end the process that begins a request, at its first `n_kills` attempts, as a crashing decoder would."""
+    kills, reports = 0, []
+    for event in encode_locally(job, plans, n_workers=1, fork=fork):
+        if isinstance(event, ShardReport):
+            reports.append((event.number, event.n_failed))
+        elif event.index == index and kills < n_kills:
+            kills += 1
+            os.kill(event.pid, signal.SIGKILL)
+    assert kills == n_kills
+    return reports
+
+
+@pytest.mark.parametrize("fork", [True, False])
+@pytest.mark.parametrize("n_kills", [0, 1, 2])
+def test_a_request_that_kills_its_process_twice_fails_alone(folder, model, fork, n_kills):
+    """The slow picture gives time to end the process in the middle of it."""
     Image.effect_noise((6000, 4000), 40).save(folder / "media/large.jpg")
     records = [request(2) for _ in range(9)]
     records[4] = request(0, part={"type": "image", "image": "media/large.jpg"})
     job, plans = job_for(folder, records, model)
-    kills, reports = 0, []
-    for event in encode_locally(job, plans, n_workers=1):
-        if isinstance(event, ShardReport):
-            reports.append(asdict(event))
-        elif event == Started(index=4) and kills < 2:
-            kills += 1
-            (child,) = multiprocessing.active_children()
-            os.kill(child.pid, signal.SIGKILL)
-    assert kills == 2
-    assert [(report["number"], report["n_failed"]) for report in reports] == [(0, 0), (1, 1), (2, 0)]
+    reports = encode_and_kill(job, plans, index=4, n_kills=n_kills, fork=fork)
+    assert reports == [(0, 0), (1, n_kills == 2), (2, 0)]
     assert all(is_finished(job.folder, plan, verify=True) for plan in plans)
-    error = Shard(shard_path(job.folder, 1)).requests[1]["error"]
-    assert error == {
-        "type": "Crash",
-        "message": "the worker process died twice while it encoded this request (SIGKILL)",
-    }
+    answer = Shard(shard_path(job.folder, 1)).requests[1]
+    assert answer.get("error") == (
+        {"type": "Crash", "message": "the worker process died twice while it encoded this request (SIGKILL)"}
+        if n_kills == 2
+        else None
+    )
 
 
-def test_a_process_that_dies_once_is_replaced(folder, model):
-    records = [request(index % 3) for index in range(9)]
-    run(folder, records, model=model, out="undisturbed")
-    killed = []
-
-    def kill_one(n_done, _n_failed, _n_requests):
-        if n_done == 4 and not killed:
-            killed.append(multiprocessing.active_children()[0].pid)
-            os.kill(killed[0], signal.SIGKILL)
-
-    assert run(folder, records, model=model, progress=kill_one).n_failed == 0
-    assert killed
-    assert contents(folder / "out") == contents(folder / "undisturbed")
+def test_what_ends_a_run_is_raised_here_and_leaves_no_process(folder, model):
+    job, plans = job_for(folder, [request(2)], model)
+    gone = replace(job, pinned=replace(job.pinned, sha256=("0" * 64, *job.pinned.sha256[1:])))
+    for fork in (True, False):
+        with pytest.raises(AssetError, match="another file than where the Processor was pickled"):
+            list(encode_locally(gone, plans, n_workers=2, fork=fork))
+    job.requests.write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(encode_locally(job, plans, n_workers=2))
+    assert multiprocessing.active_children() == []
