@@ -10,12 +10,13 @@ from gemma4_mm.errors import MissingDependencyError
 from gemma4_mm.optional import require
 
 HEAVY = ["PIL", "torch", "transformers", "librosa", "soundfile", "soxr", "av", "tokenizers", "jinja2", "safetensors",
-         "huggingface_hub", "typer", "rich", "scipy", "hypothesis"]  # fmt: skip
+         "huggingface_hub", "typer", "rich", "scipy", "hypothesis", "filelock", "ray", "pandas", "pyarrow"]  # fmt: skip
 LIST_MODULES = "import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
 
 
 @pytest.mark.parametrize(
-    "module", ["gemma4_mm", "gemma4_mm.processor", "gemma4_mm.media.video", "gemma4_mm.prompt.assets"]
+    "module",
+    ["gemma4_mm", "gemma4_mm.processor", "gemma4_mm.media.video", "gemma4_mm.prompt.assets", "gemma4_mm.dataset"],
 )
 def test_an_import_loads_numpy_and_nothing_heavier(module):
     code = LIST_MODULES.format(module=module)
