@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,30 +83,35 @@ def _memory(folder: Path) -> bool:
 
 def _kills(folder: Path) -> bool:
     """Kill the whole process group at random moments, go on, and compare with an undisturbed run."""
-    seconds = _run(folder, workers=2, out="undisturbed").seconds
+    _run(folder, workers=2, out="undisturbed")
     expected = _digests(folder / "undisturbed")
     shutil.rmtree(folder / "undisturbed")
     generator = random.Random(6)  # noqa: S311 (not for secrets)
-    kills = 0
-    while kills < N_KILLS:
-        command = _command(folder, workers=2, out="killed")
-        with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:  # noqa: S603
-            try:
-                process.wait(generator.uniform(0, seconds / 3))
-                print("  a run ended before it was killed; starting over", flush=True)
-                shutil.rmtree(folder / "killed")
-                kills = 0
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
-        done = len(list((folder / "killed").glob("shard-*"))) if (folder / "killed").exists() else 0
-        print(f"  killed {kills} times, {done} shards there", flush=True)
-    last = subprocess.run(_command(folder, workers=2, out="killed"), capture_output=True, text=True, check=True)  # noqa: S603
+    for kill in range(N_KILLS):
+        n_new = generator.randint(0, 9)  # shards after which it is killed; 0: while it starts
+        before = _n_shards(folder)
+        with subprocess.Popen(  # noqa: S603 (our own command lines)
+            _command(folder, workers=2, out="killed"), start_new_session=True, stdout=subprocess.DEVNULL
+        ) as process:
+            if n_new == 0:
+                time.sleep(generator.uniform(0.05, 1.5))
+            while n_new and process.poll() is None and _n_shards(folder) < before + n_new:
+                time.sleep(0.002)
+            time.sleep(generator.uniform(0, 0.1))
+            os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
+        print(f"  killed {kill + 1} times, {_n_shards(folder)} shards there", flush=True)
+    command = _command(folder, workers=2, out="killed")
+    last = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (our own command lines)
     print(f"  {last.stdout.strip()}")
     same = _digests(folder / "killed") == expected
     shutil.rmtree(folder / "killed")
     print(f"killed {N_KILLS} times and resumed: {len(expected)} files {'identical' if same else 'DIFFERENT'}")
     return same
+
+
+def _n_shards(folder: Path) -> int:
+    return len(list((folder / "killed").glob("shard-*")))
 
 
 @dataclass(frozen=True, kw_only=True)
