@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     write_photo(folder / "photo.jpg")
     write_sound(folder / "sound.wav")
     write_clip(folder / "clip.mp4")
+    (folder / "requests.jsonl").write_text(blocks("json")[0], encoding="utf-8")
     return folder
 
 

@@ -67,22 +67,26 @@ def batch(
     }
     ready_assets(model)
     started = time.perf_counter()
-    with progress_bar("requests") as progress:
-        report = run_batch(
-            requests,
-            out,
-            model=model,
-            options=options,
-            workers=workers,
-            shard_size=shard_size,
-            allow_network=allow_network,
-            cache=None if cache is None else MediaCache(cache, max_disk_bytes=int(cache_gb * _GIB)),
-            ray=ray,
-            ray_address=ray_address,
-            verify=verify,
-            fail_fast=fail_fast,
-            progress=progress,
-        )
+    try:
+        with progress_bar("requests") as progress:
+            report = run_batch(
+                requests,
+                out,
+                model=model,
+                options=options,
+                workers=workers,
+                shard_size=shard_size,
+                allow_network=allow_network,
+                cache=None if cache is None else MediaCache(cache, max_disk_bytes=int(cache_gb * _GIB)),
+                ray=ray,
+                ray_address=ray_address,
+                verify=verify,
+                fail_fast=fail_fast,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"gemma4-mm: stopped; the same command goes on in {out}", err=True)
+        raise typer.Exit(130) from None
     seconds = time.perf_counter() - started
     if as_json:
         typer.echo(json.dumps({**asdict(report), "seconds": round(seconds, 3)}))

@@ -15,6 +15,7 @@ from gemma4_mm.dataset.requests import ShardPlan
 from gemma4_mm.dataset.worker import Job, ShardEncoder, ShardReport
 from gemma4_mm.optional import require
 
+_OBJECT_STORE_BYTES: Final = 128 << 20  # plans and reports are small
 _CHATTER: Final = ("enable_progress_bars", "print_on_execution_start")
 
 
@@ -115,7 +116,14 @@ def _connected(ray: Any, *, n_workers: int | None, address: str | None) -> Itera
         ray.init(address=address, **quiet)
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=n_workers, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        ray.init(
+            address="local",
+            num_cpus=n_workers,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        )
     try:
         yield
     finally:

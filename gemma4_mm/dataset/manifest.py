@@ -33,13 +33,21 @@ class Manifest:
 
     @classmethod
     def of(cls, requests: RequestFile, *, shard_size: int, settings: Mapping[str, Any]) -> Self:
-        """The manifest of a run."""
+        """The manifest of a run.
+
+        Raises:
+            InputError: a setting is no JSON value.
+        """
+        try:
+            settings = json.loads(json.dumps(settings))  # as it will be read again
+        except (TypeError, ValueError) as error:
+            raise InputError(f"options must be JSON values: {error}; write them as a request would") from error
         return cls(
             version=_VERSION,
             requests_sha256=requests.sha256,
             n_requests=requests.n_requests,
             shard_size=shard_size,
-            settings=json.loads(json.dumps(settings)),  # as it will be read again
+            settings=dict(settings),
         )
 
     @classmethod

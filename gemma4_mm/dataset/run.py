@@ -72,6 +72,9 @@ def run_batch(
     the run was killed and started again. A request that fails is a line in `errors.jsonl`. Under Ray, all nodes must
     see `requests`, its media, `folder` and the tokenizer at the same paths.
 
+    Worker processes import the caller's main module, as those of `multiprocessing` do: call this under
+    `if __name__ == "__main__":` in a script.
+
     Args:
         requests: a JSON Lines file; see `dataset.requests`. Media paths are relative to its folder.
         folder: the output; made where it is missing. A run of the same requests and settings goes on there.

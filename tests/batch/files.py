@@ -19,7 +19,7 @@ def write_media(folder):
     media = folder / "media"
     media.mkdir()
     write_photo(media / "photo.jpg", width_px=120, height_px=90)
-    write_sound(media / "sound.wav", duration_s=0.3)
+    write_sound(media / "sound.wav", duration_s=0.35)  # 9 frames: a mask of an odd number of bytes
     write_clip(media / "clip.mp4", duration_s=0.5, width_px=64, height_px=48)
 
 

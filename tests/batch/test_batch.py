@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from gemma4_mm import AssetError, InputError, Limits, MediaError, Processor
+from gemma4_mm import AssetError, InputError, Limits, MediaCache, MediaError, Processor
 from gemma4_mm.dataset import read_shards, run_batch
 from gemma4_mm.dataset.pool import encode_locally
 from gemma4_mm.dataset.requests import scan_requests
@@ -67,6 +67,21 @@ def test_the_output_does_not_depend_on_the_number_of_workers(folder, model):
         run(folder, records, model=model, out=f"out{workers}", workers=workers)
     assert contents(folder / "out1") == contents(folder / "out2")
     assert len(contents(folder / "out1")) == 5 + 3
+
+
+def test_a_cache_changes_no_byte_and_is_used(folder, model):
+    records = [request(index) for index in range(8)]
+    run(folder, records, model=model)
+    expected = contents(folder / "out")
+    for out in ("filling", "using"):
+        run(folder, records, model=model, out=out, workers=2, cache=MediaCache(folder / "cache", max_memory_bytes=0))
+        assert contents(folder / out) == expected
+    kept = list((folder / "cache").rglob("*.safetensors"))
+    assert len(kept) == 3  # the photograph, the sound and the clip, each of them once
+    for path in kept:
+        os.utime(path, ns=(0, 0))
+    run(folder, records, model=model, out="again", cache=MediaCache(folder / "cache"))
+    assert all(path.stat().st_mtime_ns > 0 for path in kept)  # a hit counts as use
 
 
 BAD = {
@@ -149,6 +164,8 @@ def test_folders_that_are_no_output_are_refused(folder, model):
         run(folder, ["", ""], model=model)
     with pytest.raises(MediaError, match=r"holds no run\.json"):
         read_shards(folder)
+    with pytest.raises(InputError, match="options must be JSON values"):
+        run(folder, [request(0)], model=model, options={"max_soft_tokens": {70}})
     with pytest.raises(InputError, match="must be at least 1"):
         run(folder, [request(0)], model=model, workers=0)
 

@@ -70,6 +70,19 @@ def test_killed_ten_times_it_ends_as_if_undisturbed(folder, command):
     assert len((folder / "killed/errors.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
+def test_ctrl_c_ends_every_process_and_says_how_to_go_on(folder, command):
+    with subprocess.Popen(
+        command("out"), cwd=folder, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list((folder / "out").glob("shard-*")):
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGINT)
+        _, shown = process.communicate()  # ends when the last process that holds stderr has ended
+    assert process.returncode == 130
+    assert shown == "gemma4-mm: stopped; the same command goes on in out\n"
+    assert [path.name for path in (folder / "out").glob(".*")] == [".lock"]
+
+
 def test_progress_is_shown_on_a_terminal_alone(folder, command):
     piped = subprocess.run(command("piped"), cwd=folder, capture_output=True, text=True, check=True)
     assert piped.stderr == ""
