@@ -162,7 +162,7 @@ def _file_metadata(
     fps = DEFAULT_FPS if header.fps is None else header.fps
     times = frame_timestamps(indices, video_fps=fps)
     if timestamps == "presentation":
-        shown = container.presentation_times(source)
+        shown = container.presentation_times(source, header=header)
         times = tuple(shown[index] for index in indices)
     height_px, width_px = header.height_px, header.width_px
     if _turns(header, rotation) % 2:
