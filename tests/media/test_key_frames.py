@@ -69,7 +69,9 @@ FILMS = {
     "H.264, one key frame": Film("mp4", "libx264", gop=500, skips=False),
     "HEVC, open GOPs": Film("mp4", "libx265", tuple(QUIET_X265.items())),
     "HEVC, closed GOPs with leading frames": Film(
-        "mkv", "libx265", (("x265-params", "log-level=none:open-gop=0:radl=2:bframes=4:b-adapt=0"),)
+        "mkv",
+        "libx265",
+        (("x265-params", "log-level=none:open-gop=0:radl=2:keyint=20:min-keyint=20:bframes=4:b-adapt=0"),),
     ),
     "HEVC, trimmed by an edit list": Film("mp4", "libx265", tuple(QUIET_X265.items()), hidden=27),
     "VP8": Film("webm", "libvpx", (("deadline", "realtime"),)),
