@@ -1,5 +1,6 @@
 """How the arithmetic runs: which kernel, and on how many threads. Neither changes a bit of any result."""
 
+import importlib.util
 import math
 import os
 import threading
@@ -10,9 +11,11 @@ from functools import cache
 from typing import Final, Literal, TypeVar, get_args
 
 from gemma4_mm.errors import InputError
+from gemma4_mm.optional import require
 
-Kernel = Literal["numpy"]
-"""What resizes: numpy's matrix products."""
+Kernel = Literal["numpy", "numba", "auto"]
+"""What resizes: numpy's matrix products, the compiled integer kernel of the extra `fast`, or whichever is the quicker
+as far as can be told; see `core.kernel`."""
 
 _MAX_THREADS: Final = 256
 ItemT = TypeVar("ItemT")
@@ -23,12 +26,14 @@ class Execution:
     """How images and frames are computed. The tensors are the same under every choice.
 
     Attributes:
-        kernel: see `Kernel`. `numpy` is the reference.
+        kernel: see `Kernel`. `numpy` is the reference. `numba` is compiled at its first use on a machine and loaded at
+            the first in a process.
         threads: most threads that one call keeps busy, the calling one included: images and frames side by side, and
             the rows of a single image.
 
     Raises:
         InputError: an unknown kernel, or a number of threads out of range.
+        MissingDependencyError: `numba` was asked for and is not installed.
     """
 
     kernel: Kernel = "numpy"
@@ -42,6 +47,8 @@ class Execution:
                 f"threads is {self.threads!r}; it must be a whole number of 1 to {_MAX_THREADS}; processor cores are a "
                 "good choice"
             )
+        if self.kernel == "numba" and importlib.util.find_spec("numba") is None:
+            require("numba", extra="fast")  # says how to install it
 
     def spread(self, work: Callable[[ItemT], object], items: Iterable[ItemT]) -> None:
         """Call `work` on every item, on up to `threads` threads, and return when all are done.

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.core.accelerated import AcceleratedEncoder
+from gemma4_mm.core.kernel import choose_kernel
 from gemma4_mm.core.resample import ArrayRows, RowSource, StripResizer
 from gemma4_mm.errors import InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
@@ -90,7 +91,12 @@ def encode_frames(
             source = ArrayRows(frame) if isinstance(frame, np.ndarray) else frame
             if encoder is None:
                 encoder = PatchEncoder(
-                    height_px=source.height_px, width_px=source.width_px, grid=grid, rescale=rescale, execution=within
+                    height_px=source.height_px,
+                    width_px=source.width_px,
+                    grid=grid,
+                    rescale=rescale,
+                    execution=within,
+                    n_sources=len(out),
                 )
             n_frames += 1
             if n_frames > len(out):
@@ -118,12 +124,19 @@ class PatchEncoder:
         grid: PatchGrid,
         rescale: Rescale,
         execution: Execution = DEFAULT_EXECUTION,
+        n_sources: int = 1,
     ) -> None:
-        """Plan for sources of one size; arguments as those of `encode_image`."""
-        self._grid, self._rescale, self._execution = grid, rescale, execution
-        self._new_resizer = partial(StripResizer, height_px=height_px, width_px=width_px, grid=grid)
-        self._idle = [self._new_resizer()]
-        self._bands = _even_slices(self._idle[0].n_strips, at_most=execution.threads)
+        """Plan for about `n_sources` sources of one size; the other arguments are those of `encode_image`."""
+        if height_px < 1 or width_px < 1:
+            raise InputError(f"image is {width_px}×{height_px} px; each side must be at least 1 px; check the source")
+        self._height_px, self._width_px, self._grid = height_px, width_px, grid
+        self._rescale, self._execution = rescale, execution
+        self._kernel = choose_kernel(
+            execution.kernel, grid=grid, height_px=height_px, width_px=width_px, n_sources=n_sources
+        )
+        first = self._new_worker()
+        self._idle = [first]
+        self._bands = _even_ranges(first.n_strips, at_most=execution.threads)
 
     def encode(self, source: RowSource, out: NDArray[Any]) -> None:
         """Encode one source into the first rows of `out`, as `encode_image` does.
@@ -131,18 +144,44 @@ class PatchEncoder:
         Raises:
             InputError: the source has another size, or `out` cannot be written in place.
         """
-        patches = _rows_of_patches(out, self._grid)
-        self._execution.spread(lambda band: self._encode_band(source, band, patches), self._bands)
+        if (source.height_px, source.width_px) != (self._height_px, self._width_px):
+            raise InputError(
+                f"source is {source.width_px}×{source.height_px} px, but the resize was planned for "
+                f"{self._width_px}×{self._height_px} px; plan each size on its own"
+            )
+        check_output(out, grid=self._grid)
+        self._execution.spread(lambda band: self._encode_band(source, band, out[: self._grid.n_tokens]), self._bands)
 
-    def _encode_band(self, source: RowSource, band: slice, patches: NDArray[Any]) -> None:
+    def _encode_band(self, source: RowSource, band: range, out: NDArray[Any]) -> None:
         try:
-            resizer = self._idle.pop()  # each owns scratch memory: one per thread
+            worker = self._idle.pop()  # each owns scratch memory: one per thread
         except IndexError:
-            resizer = self._new_resizer()
-        for strip in resizer.strips(source, chosen=band):
+            worker = self._new_worker()
+        worker.encode(source, out, strips=band, divide=self._rescale == "divide")
+        self._idle.append(worker)
+
+    def _new_worker(self) -> "AcceleratedEncoder | _NumpyEncoder":
+        if self._kernel is None:
+            return _NumpyEncoder(height_px=self._height_px, width_px=self._width_px, grid=self._grid)
+        return AcceleratedEncoder(
+            height_px=self._height_px, width_px=self._width_px, grid=self._grid, resize=self._kernel
+        )
+
+
+class _NumpyEncoder:
+    """Encodes bands by way of `StripResizer`."""
+
+    def __init__(self, *, height_px: int, width_px: int, grid: PatchGrid) -> None:
+        self._resizer = StripResizer(height_px=height_px, width_px=width_px, grid=grid)
+        self._grid = grid
+        self.n_strips = self._resizer.n_strips
+
+    def encode(self, source: RowSource, out: NDArray[Any], *, strips: range, divide: bool) -> None:
+        patches = _as_rows(out, self._grid)
+        for strip in self._resizer.strips(source, chosen=slice(strips.start, strips.stop)):
             first = strip.first_row // MERGED_PATCH_PX
-            _rescale(strip.levels, self._rescale, out=patches[first : first + len(strip.levels) // MERGED_PATCH_PX])
-        self._idle.append(resizer)
+            rows = patches[first : first + len(strip.levels) // MERGED_PATCH_PX]
+            _rescale(strip.levels, "divide" if divide else "multiply", out=rows)
 
 
 def merge_patches(rgb: NDArray[np.uint8], *, rescale: Rescale = "multiply") -> NDArray[np.float32]:
@@ -163,26 +202,33 @@ def merge_patches(rgb: NDArray[np.uint8], *, rescale: Rescale = "multiply") -> N
         raise InputError(f"image is {width}×{height} px; both sides must be multiples of 48; resize it first")
     grid = PatchGrid(rows=height // MERGED_PATCH_PX, columns=width // MERGED_PATCH_PX)
     out = np.empty((grid.n_tokens, PATCH_VALUES), np.float32)
-    _rescale(rgb.reshape(height, -1), rescale, out=_rows_of_patches(out, grid))
+    _rescale(rgb.reshape(height, -1), rescale, out=_as_rows(out, grid))
     return out
 
 
-def _even_slices(n: int, *, at_most: int) -> list[slice]:
-    """Cut `range(n)` into at most so many slices of nearly equal length."""
-    n_slices = min(at_most, n)
-    return [slice(n * i // n_slices, n * (i + 1) // n_slices) for i in range(n_slices)]
+def check_output(out: NDArray[Any], *, grid: PatchGrid) -> None:
+    """Check that the patches of one image can be written into the first rows of `out`.
 
-
-def _rows_of_patches(out: NDArray[Any], grid: PatchGrid) -> NDArray[Any]:
-    """View the first rows of `out` as the image that they hold: `(grid.rows, 48, grid.columns, 144)`."""
+    Raises:
+        InputError: they cannot.
+    """
     fits = out.ndim == 2 and out.shape[0] >= grid.n_tokens and out.shape[1] == PATCH_VALUES
     if not fits or out.dtype.name not in FLOAT_DTYPES or not out.flags.c_contiguous or not out.flags.writeable:
         raise InputError(
             f"output is {out.dtype} {out.shape}; it must be writeable, C-contiguous {', '.join(FLOAT_DTYPES)}, with "
             f"at least {grid.n_tokens} rows of {PATCH_VALUES} values; allocate it with np.zeros"
         )
-    patches = out[: grid.n_tokens].reshape(grid.rows, grid.columns, MERGED_PATCH_PX, _PATCH_ROW)
-    return patches.transpose(0, 2, 1, 3)
+
+
+def _even_ranges(n: int, *, at_most: int) -> list[range]:
+    """Cut `range(n)` into at most so many ranges of nearly equal length."""
+    n_ranges = min(at_most, n)
+    return [range(n * i // n_ranges, n * (i + 1) // n_ranges) for i in range(n_ranges)]
+
+
+def _as_rows(patches: NDArray[Any], grid: PatchGrid) -> NDArray[Any]:
+    """View patches as the image that they hold: `(grid.rows, 48, grid.columns, 144)`."""
+    return patches.reshape(grid.rows, grid.columns, MERGED_PATCH_PX, _PATCH_ROW).transpose(0, 2, 1, 3)
 
 
 def _rescale(levels: NDArray[np.generic], rescale: Rescale, *, out: NDArray[Any]) -> None:
