@@ -9,6 +9,7 @@ from gemma4_mm.errors import (
     MediaError,
     MissingDependencyError,
 )
+from gemma4_mm.execution import Execution
 from gemma4_mm.inputs import AudioLength, ImageSize, ModelInputs, PatchGrid, Segment, VideoSize
 from gemma4_mm.layout import Plan
 from gemma4_mm.limits import Limits
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AssetError",
     "AudioLength",
+    "Execution",
     "Gemma4MMError",
     "ImageSize",
     "InputError",

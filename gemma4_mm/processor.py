@@ -13,6 +13,7 @@ from gemma4_mm.core.segments import check_segments
 from gemma4_mm.encode import encode_media, measure_media
 from gemma4_mm.encode.access import Access
 from gemma4_mm.errors import AssetError, InputError
+from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.layout import MediaPlan, Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
@@ -38,6 +39,7 @@ class Processor:
         profile: which reference behaviour is reproduced.
         limits: what one media item may cost.
         allow_network: whether media may be named by http(s) URL.
+        execution: kernel and threads; no choice changes a bit of the tensors.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Processor:
         profile: Profile = DEFAULT_PROFILE,
         limits: Limits | None = None,
         allow_network: bool = False,
+        execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
         self._assets = assets
         self.tokenizer = Tokenizer(assets.tokenizer, config=assets.read_tokenizer_config())
@@ -54,6 +57,7 @@ class Processor:
         self.profile = profile
         self.limits = limits or Limits()
         self.allow_network = allow_network
+        self.execution = execution
 
     @classmethod
     def from_pretrained(
@@ -63,6 +67,7 @@ class Processor:
         profile: Profile = DEFAULT_PROFILE,
         limits: Limits | None = None,
         allow_network: bool = False,
+        execution: Execution = DEFAULT_EXECUTION,
         local_files_only: bool = False,
         progress: Callable[[str], None] = lambda _message: None,
     ) -> Self:
@@ -74,6 +79,7 @@ class Processor:
             profile: the reference behaviour; see `Profile.transformers`.
             limits: bounds on each media item; None for the defaults.
             allow_network: whether calls may fetch media by http(s) URL.
+            execution: kernel and threads, e.g. `Execution(kernel="numba", threads=2)`.
             local_files_only: whether a missing file is an error instead of a download.
             progress: told about each step of a download.
 
@@ -86,7 +92,7 @@ class Processor:
             if path is not None or local_files_only:
                 raise
             assets = fetch_assets(progress=progress)
-        return cls(assets, profile=profile, limits=limits, allow_network=allow_network)
+        return cls(assets, profile=profile, limits=limits, allow_network=allow_network, execution=execution)
 
     @cached_property
     def chat_template(self) -> ChatTemplate:
@@ -236,7 +242,12 @@ class Processor:
 
     @property
     def _access(self) -> Access:
-        return Access(profile=self.profile, limits=self.limits, allow_network=self.allow_network)
+        return Access(
+            profile=self.profile,
+            limits=self.limits,
+            allow_network=self.allow_network,
+            execution=self.execution,
+        )
 
     def _read(
         self,

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from gemma4_mm.errors import InputError
+from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.limits import Limits
 from gemma4_mm.spec import Profile
 
@@ -16,11 +17,12 @@ PlanT = TypeVar("PlanT")
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How media may be read: reference behaviour, bounds, and whether the network may be asked."""
+    """How media may be read and computed: reference behaviour, bounds, the network, kernel and threads."""
 
     profile: Profile
     limits: Limits
     allow_network: bool
+    execution: Execution = DEFAULT_EXECUTION
 
     def arguments(self, label: str) -> dict[str, Any]:
         """Keyword arguments that every loader of `media` takes; `label` is what its errors call the item."""

@@ -14,7 +14,7 @@ from gemma4_mm.spec import PATCH_VALUES
 
 
 def encode_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access) -> Encoded[PatchGrid]:
-    """Decode images one after the other and write each into its rows of one array.
+    """Decode images, each on one thread at a time, and write each into its rows of one array.
 
     Returns:
         `pixel_values` float32 `(images, max_soft_tokens, 6912)` with zero rows after an image's own, and
@@ -24,18 +24,21 @@ def encode_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access
         return Encoded()
     pixels = np.zeros((len(values), max_soft_tokens, PATCH_VALUES), np.float32)
     positions = np.full((len(values), max_soft_tokens, 2), -1, np.int64)
-    grids = []
-    for item, value in enumerate(values):
+    grids: list[PatchGrid | None] = [None] * len(values)
+
+    def encode(item: int) -> None:
         label = f"image {item}"
-        source = load_image(value, profile=access.profile, **access.arguments(label))
+        source = load_image(values[item], profile=access.profile, **access.arguments(label))
         with naming(label):
             grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=max_soft_tokens)
-        encode_image(source, pixels[item], grid=grid)
+        encode_image(source, pixels[item], grid=grid, execution=access.execution)
         positions[item, : grid.n_tokens] = position_ids(grid)
-        grids.append(grid)
+        grids[item] = grid
+
+    access.execution.spread(encode, range(len(values)))
     return Encoded(
         tensors={"pixel_values": pixels, "image_position_ids": positions},
-        plans=tuple(grids),
+        plans=tuple(grid for grid in grids if grid),
         valid_rows=(positions[..., 0] >= 0).sum(axis=1).tolist(),
     )
 
