@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gemma4_mm.core.waveform import batch_frames, count_frames
+import numpy as np
+
+from gemma4_mm.core.waveform import count_frames, plan_frames, write_frames
 from gemma4_mm.encode.access import Access, Encoded
 from gemma4_mm.inputs import AudioLength
-from gemma4_mm.media.audio import audio_samples, load_audio
+from gemma4_mm.media.audio import audio_samples, open_audio
 from gemma4_mm.options import LengthOptions
+from gemma4_mm.spec import SAMPLES_PER_TOKEN
 
 
 def encode_audio(values: Sequence[Any], *, length: LengthOptions, access: Access) -> Encoded[int]:
@@ -19,13 +22,20 @@ def encode_audio(values: Sequence[Any], *, length: LengthOptions, access: Access
     """
     if not values:
         return Encoded()
-    waveforms = [load_audio(value, **access.arguments(f"audio {item}")) for item, value in enumerate(values)]
-    batch = batch_frames(waveforms, padding=length.padding, max_length=length.max_length, truncation=length.truncation)
-    counts: list[int] = batch.mask.sum(axis=1).tolist()
+    sources = [open_audio(value, **access.arguments(f"audio {item}")) for item, value in enumerate(values)]
+    plan = plan_frames(
+        [source.n_samples for source in sources],
+        padding=length.padding,
+        max_length=length.max_length,
+        truncation=length.truncation,
+    )
+    features = np.empty((len(sources), plan.width, SAMPLES_PER_TOKEN), np.float32)
+    for source, row, count in zip(sources, features, plan.counts, strict=True):
+        write_frames(source.blocks(), row, count=count)
     return Encoded(
-        tensors={"input_features": batch.features, "input_features_mask": batch.mask},
-        plans=tuple(counts),
-        valid_rows=counts,
+        tensors={"input_features": features, "input_features_mask": plan.mask},
+        plans=plan.counts,
+        valid_rows=list(plan.counts),
     )
 
 
