@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -133,7 +133,8 @@ def _sound_file(source: Source, *, limits: Limits) -> Iterator[_OpenSound]:
             raise MediaError(f"{source.name}: raw samples have no header to read; give them as an array, or as WAV")
         try:
             with quiet():
-                file = stack.enter_context(soundfile.SoundFile(handle if source.path is None else str(source.path)))
+                open_file = _sequential(soundfile.SoundFile)
+                file = stack.enter_context(open_file(handle if source.path is None else str(source.path)))
             _check_header(file, source=source, limits=limits)
             yield _OpenSound(file=file, quiet=quiet)
         except soundfile.LibsndfileError as error:
@@ -141,6 +142,12 @@ def _sound_file(source: Source, *, limits: Limits) -> Iterator[_OpenSound]:
                 f"{source.name} is not audio that can be read ({error.error_string.rstrip('.')}); give WAV, FLAC, OGG, "
                 "MP3 or AIFF, or convert it with ffmpeg"
             ) from None
+
+
+@cache
+def _sequential(sound_file: type) -> type:
+    """A reader that does not seek: soundfile's does, after each block, and then an MP3's next block is another."""
+    return type("SequentialSoundFile", (sound_file,), {"seekable": lambda _self: False})
 
 
 class _Memory(io.BytesIO):
