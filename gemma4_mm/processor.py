@@ -113,7 +113,9 @@ class Processor:
             audio: audios in order of appearance: files as above, float arrays of 16 kHz mono samples.
             kwargs: `max_soft_tokens`, `num_frames`, `do_sample_frames`, `video_metadata`, `padding`,
                 `max_length`, `truncation`, `padding_side`, `pad_to_multiple_of`, flat or under `images_kwargs`,
-                `videos_kwargs`, `audio_kwargs`, `text_kwargs`; defaults are Hugging Face's.
+                `videos_kwargs`, `audio_kwargs`, `text_kwargs`; defaults are Hugging Face's. And `dtype` ("float16",
+                "bfloat16") and `out` (arrays for media tensors by name), which are this package's own; see
+                `core.outputs`.
 
         Raises:
             InputError: arguments, placeholders or array contents that the reference would refuse.

@@ -110,38 +110,47 @@ def multiply_add(_typing: Any, total: Any, pixels: Any, weights: Any) -> Any:
         total, pixels, weights = arguments
         halves = ir.VectorType(_i16, 2 * _LANES)
         a, b = builder.bitcast(pixels, halves), builder.bitcast(weights, halves)
-        return builder.add(total, _pair_products(context, builder, a, b))
+        return builder.add(total, _pair_sums(context, builder, a, b))
 
     return _vector(total, pixels, weights), generate
 
 
-def _pair_products(context: Any, builder: Any, a: Any, b: Any) -> Any:
-    """Sums of neighbouring products of two vectors of 32 16-bit integers."""
-    triple, _cpu, features = context.codegen().magic_tuple()[:3]
-    if not triple.startswith("x86_64"):
+def _pair_sums(context: Any, builder: Any, a: Any, b: Any) -> Any:
+    """Products of two vectors of 32 16-bit integers, added in pairs: sixteen 32-bit integers."""
+    if (found := x86_pair_sums(context)) is None:
         products = []
         for half in (0, 1):
             lanes = list(range(half, 2 * _LANES, 2))
             products.append(builder.mul(*(builder.sext(_shuffled(builder, x, x, lanes), _int32x16) for x in (a, b))))
         return builder.add(*products)
-    enabled = set(features.split(","))
-    # LLVM finds the instruction by itself only where neither factor is a broadcast.
+    name, width = found
+    part = ir.VectorType(_i16, width)
+    function = builder.module.declare_intrinsic(
+        name, (), ir.FunctionType(ir.VectorType(_i32, width // 2), [part, part])
+    )
+    sums = []
+    for first in range(0, 2 * _LANES, width):
+        lanes = list(range(first, first + width))
+        sums.append(builder.call(function, [_shuffled(builder, x, x, lanes) for x in (a, b)]))
+    while len(sums) > 1:
+        lanes = list(range(2 * sums[0].type.count))
+        sums = [_shuffled(builder, low, high, lanes) for low, high in zip(sums[::2], sums[1::2], strict=True)]
+    return sums[0]
+
+
+def x86_pair_sums(context: Any) -> tuple[str, int] | None:
+    """LLVM's name of the widest such instruction, and its 16-bit lanes; None for other processors.
+
+    There LLVM finds its own way. On x86 it would, too, but for weights that are the same in every lane: those it
+    widens first, and multiplies 32-bit integers.
+    """
+    triple, _, features = context.codegen().magic_tuple()
+    if not triple.startswith("x86_64"):
+        return None
+    enabled = features.split(",")
     if "+avx512bw" in enabled:
-        name, size = "llvm.x86.avx512.pmaddw.d.512", 32
-    elif "+avx2" in enabled:
-        name, size = "llvm.x86.avx2.pmadd.wd", 16
-    else:
-        name, size = "llvm.x86.sse2.pmadd.wd", 8
-    part = ir.VectorType(_i16, size)
-    function = builder.module.declare_intrinsic(name, (), ir.FunctionType(ir.VectorType(_i32, size // 2), [part, part]))
-    parts = []
-    for first in range(0, 32, size):
-        lanes = list(range(first, first + size))
-        parts.append(builder.call(function, [_shuffled(builder, x, x, lanes) for x in (a, b)]))
-    while len(parts) > 1:
-        lanes = list(range(2 * parts[0].type.count))
-        parts = [_shuffled(builder, low, high, lanes) for low, high in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
+        return "llvm.x86.avx512.pmaddw.d.512", 32
+    return ("llvm.x86.avx2.pmadd.wd", 16) if "+avx2" in enabled else ("llvm.x86.sse2.pmadd.wd", 8)
 
 
 @intrinsic

@@ -38,11 +38,13 @@ def encode_media(batch: Batch, options: CallOptions, access: Access) -> EncodedM
         MediaError: a file that cannot be decoded.
         LimitError: a medium over the limits.
     """
-    images = encode_images(batch.all_images, max_soft_tokens=options.image_soft_tokens, access=access)
+    images = encode_images(
+        batch.all_images, max_soft_tokens=options.image_soft_tokens, access=access, outputs=options.outputs
+    )
     videos = encode_videos(batch.videos, options=options.video, access=access)
     audio = encode_audio(batch.audio, length=options.audio, access=access)
     return EncodedMedia(
-        tensors={**images.tensors, **videos.tensors, **audio.tensors},
+        tensors=options.outputs.settle({**images.tensors, **videos.tensors, **audio.tensors}),
         plan=MediaPlan(images=images.plans, videos=videos.plans, audio_tokens=audio.plans),
         valid_rows={"image": images.valid_rows, "video": videos.valid_rows, "audio": audio.valid_rows},
     )
