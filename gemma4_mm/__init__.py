@@ -1,5 +1,7 @@
 """Gemma 4 12B's multimodal preprocessing, bit-identical to Hugging Face's `Gemma4UnifiedProcessor`, without torch."""
 
+from gemma4_mm.encode.audio import AudioStream
+from gemma4_mm.encode.videos import EncodedFrame, VideoStream
 from gemma4_mm.errors import (
     AssetError,
     Gemma4MMError,
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AssetError",
     "AudioLength",
+    "AudioStream",
+    "EncodedFrame",
     "Execution",
     "Gemma4MMError",
     "ImageSize",
@@ -38,4 +42,5 @@ __all__ = [
     "Segment",
     "TokenIds",
     "VideoSize",
+    "VideoStream",
 ]

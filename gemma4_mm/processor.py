@@ -9,9 +9,12 @@ from typing import Any, Final, Literal, Self
 from numpy.typing import ArrayLike, NDArray
 
 from gemma4_mm.batch import Batch, collect_batch, collect_conversations
+from gemma4_mm.core.outputs import resolve_outputs
 from gemma4_mm.core.segments import check_segments
 from gemma4_mm.encode import encode_media, measure_media
 from gemma4_mm.encode.access import Access
+from gemma4_mm.encode.audio import AudioStream, stream_audio
+from gemma4_mm.encode.videos import VideoStream, stream_video
 from gemma4_mm.errors import AssetError, InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.inputs import ModelInputs
@@ -233,6 +236,44 @@ class Processor:
             batch, options = request.batch, request.options
         check_placeholders(batch)
         return self._lay_out(batch, measure_media(batch, options, self._access), options)
+
+    def stream_video(self, video: Any, **kwargs: Any) -> VideoStream:
+        """Encode one video frame by frame, at a memory that depends neither on its length nor on the frames taken.
+
+        Iterated, it gives an `EncodedFrame` (patches, position ids, timestamp) per sampled frame, with the values that
+        a call gives all at once. `stream.plan` and `plan` tell the token layout before a frame is decoded.
+
+        Args:
+            video: a file, an array or a list of frames, as in a call. A path is best: other files are read whole.
+            kwargs: as of a call: `max_soft_tokens`, `num_frames`, `do_sample_frames`, `video_metadata`, `dtype`. All
+                frames of a long video (`do_sample_frames=False`) may need `Limits(max_frames=…)`.
+
+        Raises:
+            InputError: arguments that a call would refuse, or `out`.
+            MediaError: a file that cannot be decoded; while iterating, one that is damaged.
+            LimitError: a video over `limits`.
+        """
+        options = resolve_options({"dtype": kwargs.pop("dtype", None), "videos_kwargs": kwargs}, config=self.config)
+        return stream_video(video, options=options.video, access=self._access, outputs=options.outputs)
+
+    def stream_audio(self, audio: Any, *, frames_per_block: int = 1500, dtype: Any = None) -> AudioStream:
+        """Encode one audio block by block, at a memory that does not depend on its length.
+
+        Iterated, it gives arrays `(frames, 640)` with the values that a call gives all at once. `stream.n_tokens` is
+        known before anything is decoded.
+
+        Args:
+            audio: a file or an array of samples, as in a call. A path is best: other files are read whole.
+            frames_per_block: frames of 40 ms in each block but for the last; 1500 are a minute.
+            dtype: "float16" or "bfloat16"; None for float32.
+
+        Raises:
+            InputError: arguments or arrays that a call would refuse.
+            MediaError: a file that cannot be decoded; while iterating, one that is damaged.
+            LimitError: an audio over `limits`.
+        """
+        outputs = resolve_outputs(dtype=dtype)
+        return stream_audio(audio, frames_per_block=frames_per_block, access=self._access, outputs=outputs)
 
     def decode(self, ids: ArrayLike, *, skip_special_tokens: bool = False) -> str:
         """Text of one row of token ids; see `Tokenizer.decode`."""

@@ -41,8 +41,8 @@ def encode_media(batch: Batch, options: CallOptions, access: Access) -> EncodedM
     images = encode_images(
         batch.all_images, max_soft_tokens=options.image_soft_tokens, access=access, outputs=options.outputs
     )
-    videos = encode_videos(batch.videos, options=options.video, access=access)
-    audio = encode_audio(batch.audio, length=options.audio, access=access)
+    videos = encode_videos(batch.videos, options=options.video, access=access, outputs=options.outputs)
+    audio = encode_audio(batch.audio, length=options.audio, access=access, outputs=options.outputs)
     return EncodedMedia(
         tensors=options.outputs.settle({**images.tensors, **videos.tensors, **audio.tensors}),
         plan=MediaPlan(images=images.plans, videos=videos.plans, audio_tokens=audio.plans),
