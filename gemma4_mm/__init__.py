@@ -1,6 +1,8 @@
 """Gemma 4 12B's multimodal preprocessing, bit-identical to Hugging Face's `Gemma4UnifiedProcessor`, without torch."""
 
 from gemma4_mm.cache import MediaCache
+from gemma4_mm.encode.audio import AudioStream
+from gemma4_mm.encode.videos import EncodedFrame, VideoStream
 from gemma4_mm.errors import (
     AssetError,
     Gemma4MMError,
@@ -10,6 +12,7 @@ from gemma4_mm.errors import (
     MediaError,
     MissingDependencyError,
 )
+from gemma4_mm.execution import Execution
 from gemma4_mm.inputs import AudioLength, ImageSize, ModelInputs, PatchGrid, Segment, VideoSize
 from gemma4_mm.layout import Plan
 from gemma4_mm.limits import Limits
@@ -20,6 +23,9 @@ from gemma4_mm.version import __version__
 __all__ = [
     "AssetError",
     "AudioLength",
+    "AudioStream",
+    "EncodedFrame",
+    "Execution",
     "Gemma4MMError",
     "ImageSize",
     "InputError",
@@ -37,5 +43,6 @@ __all__ = [
     "Segment",
     "TokenIds",
     "VideoSize",
+    "VideoStream",
     "__version__",
 ]

@@ -124,7 +124,8 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
     Keys are exactly those that `Gemma4UnifiedProcessor` returns for the same call: `input_ids`, `attention_mask`,
     `mm_token_type_ids` int64 `(batch, length)`; `pixel_values` float32 `(images, budget, 6912)` with
     `image_position_ids` int64 `(images, budget, 2)`; `pixel_values_videos`, `video_position_ids` with frames first and
-    `num_frames_per_video` int64; `input_features` float32 `(audios, frames, 640)` with `input_features_mask` bool.
+    `num_frames_per_video` int64; `input_features` float32 `(audios, frames, 640)` with `input_features_mask` bool. For
+    float32 stands the `dtype` that the call asked for.
 
     Attributes:
         segments: what each token is, row by row; see `Segment`.
@@ -192,8 +193,10 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
             for item in range(len(counts)):
                 values = np.ascontiguousarray(views[kind](item))
                 header = [kind, self.profile, list(values.shape), _grid_json(grids.get((kind, item)))]
+                if values.dtype != np.float32:
+                    header.append(values.dtype.name)
                 digest = hashlib.sha256(json.dumps(header).encode())
-                digest.update(values.data.cast("B") if values.size else b"")
+                digest.update(values.reshape(-1).view(np.uint8).data)
                 digests.append(digest.hexdigest())
             keys[kind] = tuple(digests)
         return keys
@@ -226,11 +229,14 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
 
         Raises:
             MediaError: the file is missing, damaged, or was not written by `save`.
+            MissingDependencyError: it holds bfloat16, and ml_dtypes is not installed.
         """
         safetensors = require("safetensors")
         try:
             with safetensors.safe_open(str(path), framework="numpy") as file:
                 record = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
+                if any(file.get_slice(key).get_dtype() == "BF16" for key in file.keys()):  # noqa: SIM118 (not a mapping)
+                    require("ml_dtypes", extra="fast")  # teaches numpy the type
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise MediaError(

@@ -1,14 +1,16 @@
 """Keyword arguments of a processor call, resolved as Hugging Face resolves them.
 
 A flat argument reaches every modality that knows it (`max_soft_tokens`: images and videos; `padding`, `max_length`:
-text and audio), `images_kwargs`, `videos_kwargs`, `audio_kwargs` and `text_kwargs` reach one. Unlike Hugging Face,
-which warns and ignores it, an unknown argument is an error: a misspelt budget must not pass silently.
+text and audio), `images_kwargs`, `videos_kwargs`, `audio_kwargs` and `text_kwargs` reach one; `dtype` and `out`, which
+are this package's own, are for all media. Unlike Hugging Face, which warns and ignores it, an unknown argument is an
+error: a misspelt budget must not pass silently.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
+from gemma4_mm.core.outputs import Outputs, resolve_outputs
 from gemma4_mm.core.padding import Padding
 from gemma4_mm.errors import InputError
 from gemma4_mm.spec import ProcessorConfig, check_budget
@@ -72,6 +74,7 @@ class CallOptions:
     image_soft_tokens: int
     video: VideoOptions
     audio: LengthOptions
+    outputs: Outputs
 
 
 def resolve_options(kwargs: Mapping[str, Any], *, config: ProcessorConfig) -> CallOptions:
@@ -82,6 +85,8 @@ def resolve_options(kwargs: Mapping[str, Any], *, config: ProcessorConfig) -> Ca
     Raises:
         InputError: an unknown argument, one passed twice, or a value of the wrong type or range.
     """
+    kwargs = dict(kwargs)
+    outputs = resolve_outputs(dtype=kwargs.pop("dtype", None), out=kwargs.pop("out", None))
     sections: dict[str, dict[str, Any]] = {name: dict(kwargs.get(name) or {}) for name in _SECTIONS}
     common = dict(kwargs.get("common_kwargs") or {})
     flat = {key: value for key, value in kwargs.items() if key not in (*_SECTIONS, "common_kwargs")}
@@ -102,6 +107,7 @@ def resolve_options(kwargs: Mapping[str, Any], *, config: ProcessorConfig) -> Ca
         image_soft_tokens=check_budget(_default(images, "max_soft_tokens", config.image_soft_tokens)),
         video=_video_options(videos, config=config),
         audio=_length_options("audio", {"padding": "longest", "truncation": True, **sections["audio_kwargs"]}),
+        outputs=outputs,
     )
 
 
@@ -113,7 +119,7 @@ def _check_fixed(key: str, value: Any, *, section: str | None = None) -> None:
                 f"sampling_rate{where} is {value!r}; the model hears 16000 Hz only; resample the audio first"
             )
     elif key not in _FIXED:
-        known = sorted({name for names in _KNOWN.values() for name in names})
+        known = sorted({"dtype", "out", *(name for names in _KNOWN.values() for name in names)})
         raise InputError(f"unknown argument {key!r}{where}; known are: {', '.join(known)}")
     elif not any(value is allowed for allowed in _FIXED[key]) and value not in _FIXED[key]:
         hint = "; wrap the arrays with torch.from_numpy" if key == "return_tensors" else ""

@@ -10,10 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from gemma4_mm.batch import Batch, collect_batch, collect_conversations
 from gemma4_mm.cache import MediaCache
+from gemma4_mm.core.outputs import resolve_outputs
 from gemma4_mm.core.segments import check_segments
 from gemma4_mm.encode import encode_media, measure_media
 from gemma4_mm.encode.access import Access
+from gemma4_mm.encode.audio import AudioStream, stream_audio
+from gemma4_mm.encode.videos import VideoStream, stream_video
 from gemma4_mm.errors import AssetError, InputError
+from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.layout import MediaPlan, Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
@@ -42,6 +46,7 @@ class Processor:
         limits: what one media item may cost.
         allow_network: whether media may be named by http(s) URL.
         cache: of encoded media; None for none.
+        execution: kernel and threads; no choice changes a bit of the tensors.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Processor:
         limits: Limits | None = None,
         allow_network: bool = False,
         cache: MediaCache | None = None,
+        execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
         self._assets = assets
         self._stamps = stamps_of(assets)
@@ -61,6 +67,7 @@ class Processor:
         self.limits = limits or Limits()
         self.allow_network = allow_network
         self.cache = cache
+        self.execution = execution
 
     @classmethod
     def from_pretrained(
@@ -71,6 +78,7 @@ class Processor:
         limits: Limits | None = None,
         allow_network: bool = False,
         cache: MediaCache | None = None,
+        execution: Execution = DEFAULT_EXECUTION,
         local_files_only: bool = False,
         progress: Callable[[str], None] = lambda _message: None,
     ) -> Self:
@@ -83,6 +91,7 @@ class Processor:
             limits: bounds on each media item; None for the defaults.
             allow_network: whether calls may fetch media by http(s) URL.
             cache: keeps encoded media, so that an item seen before is not encoded again; None for none.
+            execution: kernel and threads, e.g. `Execution(kernel="numba", threads=2)`.
             local_files_only: whether a missing file is an error instead of a download.
             progress: told about each step of a download.
 
@@ -90,7 +99,9 @@ class Processor:
             AssetError: a file is missing, damaged, or could not be fetched.
         """
         assets = find_assets(path) if local_files_only else find_or_fetch_assets(path, progress=progress)
-        return cls(assets, profile=profile, limits=limits, allow_network=allow_network, cache=cache)
+        return cls(
+            assets, profile=profile, limits=limits, allow_network=allow_network, cache=cache, execution=execution
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         if stamps_of(self._assets) != self._stamps:
@@ -103,6 +114,7 @@ class Processor:
             "limits": self.limits,
             "allow_network": self.allow_network,
             "cache": self.cache,
+            "execution": self.execution,
         }
         return build_processor, (type(self), PinnedAssets.pin(self._assets), settings)
 
@@ -125,7 +137,9 @@ class Processor:
             audio: audios in order of appearance: files as above, float arrays of 16 kHz mono samples.
             kwargs: `max_soft_tokens`, `num_frames`, `do_sample_frames`, `video_metadata`, `padding`,
                 `max_length`, `truncation`, `padding_side`, `pad_to_multiple_of`, flat or under `images_kwargs`,
-                `videos_kwargs`, `audio_kwargs`, `text_kwargs`; defaults are Hugging Face's.
+                `videos_kwargs`, `audio_kwargs`, `text_kwargs`; defaults are Hugging Face's. And `dtype` ("float16",
+                "bfloat16") and `out` (arrays for media tensors by name), which are this package's own; see
+                `core.outputs`.
 
         Raises:
             InputError: arguments, placeholders or array contents that the reference would refuse.
@@ -244,6 +258,44 @@ class Processor:
         check_placeholders(batch)
         return self._lay_out(batch, measure_media(batch, options, self._access), options)
 
+    def stream_video(self, video: Any, **kwargs: Any) -> VideoStream:
+        """Encode one video frame by frame, at a memory that depends neither on its length nor on the frames taken.
+
+        Iterated, it gives an `EncodedFrame` (patches, position ids, timestamp) per sampled frame, with the values that
+        a call gives all at once. `stream.plan` and `plan` tell the token layout before a frame is decoded.
+
+        Args:
+            video: a file, an array or a list of frames, as in a call. A path is best: other files are read whole.
+            kwargs: as of a call: `max_soft_tokens`, `num_frames`, `do_sample_frames`, `video_metadata`, `dtype`. All
+                frames of a long video (`do_sample_frames=False`) may need `Limits(max_frames=…)`.
+
+        Raises:
+            InputError: arguments that a call would refuse, or `out`.
+            MediaError: a file that cannot be decoded; while iterating, one that is damaged.
+            LimitError: a video over `limits`.
+        """
+        options = resolve_options({"dtype": kwargs.pop("dtype", None), "videos_kwargs": kwargs}, config=self.config)
+        return stream_video(video, options=options.video, access=self._access, outputs=options.outputs)
+
+    def stream_audio(self, audio: Any, *, frames_per_block: int = 1500, dtype: Any = None) -> AudioStream:
+        """Encode one audio block by block, at a memory that does not depend on its length.
+
+        Iterated, it gives arrays `(frames, 640)` with the values that a call gives all at once. `stream.n_tokens` is
+        known before anything is decoded.
+
+        Args:
+            audio: a file or an array of samples, as in a call. A path is best: other files are read whole.
+            frames_per_block: frames of 40 ms in each block but for the last; 1500 are a minute.
+            dtype: "float16" or "bfloat16"; None for float32.
+
+        Raises:
+            InputError: arguments or arrays that a call would refuse.
+            MediaError: a file that cannot be decoded; while iterating, one that is damaged.
+            LimitError: an audio over `limits`.
+        """
+        outputs = resolve_outputs(dtype=dtype)
+        return stream_audio(audio, frames_per_block=frames_per_block, access=self._access, outputs=outputs)
+
     def decode(self, ids: ArrayLike, *, skip_special_tokens: bool = False) -> str:
         """Text of one row of token ids; see `Tokenizer.decode`."""
         return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
@@ -254,7 +306,13 @@ class Processor:
 
     @property
     def _access(self) -> Access:
-        return Access(profile=self.profile, limits=self.limits, allow_network=self.allow_network, cache=self.cache)
+        return Access(
+            profile=self.profile,
+            limits=self.limits,
+            allow_network=self.allow_network,
+            execution=self.execution,
+            cache=self.cache,
+        )
 
     def _read(
         self,

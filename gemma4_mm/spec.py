@@ -20,6 +20,7 @@ IMAGE_SOFT_TOKENS: Final = 280  # image_processor.max_soft_tokens
 VIDEO_SOFT_TOKENS: Final = 70  # video_processor.max_soft_tokens, per frame
 VIDEO_FRAMES: Final = 32  # video_processor.num_frames
 DEFAULT_FPS: Final = 24.0  # HF's value where a video's frame rate is unknown
+FLOAT_DTYPES: Final = ("float32", "float16", "bfloat16")  # of tensors of media; HF's is the first
 SAMPLE_RATE_HZ: Final = 16_000  # feature_extractor.sampling_rate
 SAMPLES_PER_TOKEN: Final = 640  # 40 ms at 16 kHz; feature_extractor.audio_samples_per_token
 SLIDING_WINDOW: Final = 1024  # text_config.sliding_window

@@ -9,8 +9,9 @@ import pytest
 from gemma4_mm.errors import MissingDependencyError
 from gemma4_mm.optional import require
 
-HEAVY = ["PIL", "torch", "transformers", "librosa", "soundfile", "soxr", "av", "tokenizers", "jinja2", "safetensors",
-         "huggingface_hub", "typer", "rich", "scipy", "hypothesis", "filelock", "ray", "pandas", "pyarrow"]  # fmt: skip
+HEAVY = ["PIL", "numba", "llvmlite", "ml_dtypes", "torch", "transformers", "librosa", "soundfile", "soxr", "av",
+         "tokenizers", "jinja2", "safetensors", "huggingface_hub", "typer", "rich", "scipy", "hypothesis",
+         "filelock", "ray", "pandas", "pyarrow"]  # fmt: skip
 LIST_MODULES = "import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
 
 

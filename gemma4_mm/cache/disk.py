@@ -26,6 +26,7 @@ _VERSION: Final = "v1"
 _METADATA_KEY: Final = "gemma4_mm_cache"
 _SUFFIX: Final = ".safetensors"
 _KEPT: Final = 0.9  # of the bound, after an eviction, so that not every write evicts
+_POLL_S: Final = 0.002  # the lock is held for a moment, or for an eviction
 _ABANDONED_S: Final = 3600.0  # age of a partial file that nobody is writing any more
 _counter = itertools.count()
 
@@ -103,7 +104,7 @@ class DiskTier:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with require("filelock").FileLock(self._root / "lock"):
+        with require("filelock").FileLock(self._root / "lock").acquire(poll_interval=_POLL_S):
             yield
 
     def _room_for(self, n_bytes: int) -> int:

@@ -39,7 +39,7 @@ class RowSource(Protocol):
         ...
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Return uint8 `(stop - start, width_px, 3)`; it is only read, and only until the next call."""
+        """Return uint8 `(stop - start, width_px, 3)`, which is only read; threads may call it at once."""
         ...
 
 
@@ -113,8 +113,13 @@ class StripResizer:
         self._levels = np.empty((len(self._plan.outputs[0]), grid.width_px * 3), np.float32)
         self._workspace = np.empty(self._plan.workspace_size, np.float32)
 
-    def strips(self, source: RowSource) -> Iterator[Strip]:
-        """Resize `source`, from top to bottom.
+    @property
+    def n_strips(self) -> int:
+        """Strips of the whole image."""
+        return len(self._plan.outputs)
+
+    def strips(self, source: RowSource, *, chosen: slice = slice(None)) -> Iterator[Strip]:
+        """Resize `source`, or the `chosen` ones of its `n_strips` consecutive strips, from top to bottom.
 
         Raises:
             InputError: the source has another size.
@@ -126,7 +131,8 @@ class StripResizer:
             )
         held = range(0)  # rows of the source in the window, already resized along the row
         plan = self._plan
-        for outputs, inputs, vertical in zip(plan.outputs, plan.inputs, plan.vertical, strict=True):
+        steps = list(zip(plan.outputs, plan.inputs, plan.vertical, strict=True))
+        for outputs, inputs, vertical in steps[chosen]:
             kept = max(held.stop - inputs.start, 0)
             self._window[:kept] = self._window[len(held) - kept : len(held)]
             self._resize_rows(source, range(inputs.start + kept, inputs.stop), out=self._window[kept : len(inputs)])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.errors import InputError
+from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.limits import Limits
 from gemma4_mm.spec import Profile
 
@@ -17,11 +18,12 @@ PlanT = TypeVar("PlanT")
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How media may be read: reference behaviour, bounds, whether the network may be asked, and what is kept."""
+    """How media may be read and computed: reference behaviour, bounds, the network, kernel, threads, and cache."""
 
     profile: Profile
     limits: Limits
     allow_network: bool
+    execution: Execution = DEFAULT_EXECUTION
     cache: MediaCache | None = None
 
     def arguments(self, label: str) -> dict[str, Any]:

@@ -8,15 +8,15 @@ cheaper than any digest of them.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.batch import Batch
 from gemma4_mm.cache import Entry, MediaCache
-from gemma4_mm.encode.access import Access
+from gemma4_mm.encode.access import Access, Encoded
 from gemma4_mm.encode.items import EncodedAudio, EncodedImage, EncodedVideo, pack
 from gemma4_mm.encode.videos import metadata_per_video, sampling_arguments
 from gemma4_mm.errors import MediaError
@@ -26,8 +26,8 @@ from gemma4_mm.media.audio import load_audio
 from gemma4_mm.media.image import load_image
 from gemma4_mm.media.source import Source, is_encoded, open_source
 from gemma4_mm.media.versions import decoder_versions
-from gemma4_mm.media.video import load_video
-from gemma4_mm.options import VideoOptions
+from gemma4_mm.media.video import open_video
+from gemma4_mm.options import CallOptions, VideoOptions
 from gemma4_mm.spec import MediaKind
 from gemma4_mm.version import __version__
 
@@ -41,18 +41,23 @@ class Item:
 
     Attributes:
         value: what to encode: the encoded item where the cache had it, else the source, opened once.
-        key: under which to keep the result; None where it came from the cache, or cannot be kept.
+        key: under which to keep the result; empty where it came from the cache.
         source: the file that the key was made of.
         file_key: SHA-256 of its bytes.
     """
 
     value: Any
-    key: str | None = None
+    key: str = ""
     source: Source | None = None
     file_key: str | None = None
 
-    def is_unchanged(self) -> bool:
-        """Whether the file still holds what the key says, now that it was decoded: another process may write to it."""
+    def may_be_kept(self, values: NDArray[Any]) -> bool:
+        """Whether this is what the key says: float32, of a file that holds the same bytes now that it was decoded.
+
+        Another process may have written to it between its digest and its decoding.
+        """
+        if not self.key or values.dtype != np.float32:
+            return False
         if self.source is None or self.source.path is None:
             return True
         try:
@@ -61,43 +66,59 @@ class Item:
             return False
 
 
-def find_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access) -> list[Item]:
-    """Look images up."""
-    options = {"max_soft_tokens": max_soft_tokens}
-    return [_find_image(value, access, options, label=f"image {item}") for item, value in enumerate(values)]
+@dataclass(frozen=True, kw_only=True)
+class FoundMedia:
+    """All media of a batch, looked up.
+
+    Attributes:
+        images: in order.
+        videos: in order.
+        audio: what to frame: decoded samples in place of files.
+        cache: where the rest goes.
+    """
+
+    images: list[Item]
+    videos: list[Item]
+    audio: list[Any]
+    cache: MediaCache
+
+    def keep(self, images: Encoded[PatchGrid], videos: Encoded[VideoPlan]) -> None:
+        """Keep what was encoded just now, in float32."""
+        pixels = images.tensors.get("pixel_values")
+        for index, (item, grid) in enumerate(zip(self.images, images.plans, strict=True)):
+            if pixels is not None and item.may_be_kept(pixels):
+                packed = pack(pixels[index, : grid.n_tokens], rescale="multiply")
+                self.cache.put(item.key, Entry(values=packed, plan={"grid": asdict(grid)}))
+        pixels = videos.tensors.get("pixel_values_videos")
+        first = 0
+        for item, plan in zip(self.videos, videos.plans, strict=True):
+            stop = first + len(plan.frame_indices)
+            if pixels is not None and item.may_be_kept(pixels):
+                frames = pixels.reshape(-1, *pixels.shape[-2:])  # also those of the stacked layout
+                packed = pack(frames[first:stop, : plan.grid.n_tokens], rescale="divide")
+                self.cache.put(item.key, Entry(values=packed, plan=asdict(plan)))
+            first = stop
 
 
-def keep_images(items: Sequence[Item], pixels: NDArray[Any], grids: Sequence[PatchGrid], *, cache: MediaCache) -> None:
-    """Keep images that were encoded just now."""
-    for item, rows, grid in zip(items, pixels, grids, strict=True):
-        if item.key is not None and rows.dtype == np.float32 and item.is_unchanged():
-            entry = Entry(values=pack(rows[: grid.n_tokens], rescale="multiply"), plan={"grid": asdict(grid)})
-            cache.put(item.key, entry)
+def find_media(batch: Batch, options: CallOptions, access: Access, cache: MediaCache) -> FoundMedia:
+    """Look all media of a batch up. Audio that is not there is decoded and kept here: its samples, not its frames.
 
-
-def find_videos(values: Sequence[Any], *, options: VideoOptions, access: Access) -> list[Item]:
-    """Look videos up."""
-    given = metadata_per_video(options.video_metadata, n_videos=len(values)) if values else []
-    return [
-        _find_video(value, access, options, metadata, label=f"video {item}")
-        for item, (value, metadata) in enumerate(zip(values, given, strict=True))
-    ]
-
-
-def keep_videos(items: Sequence[Item], pixels: NDArray[Any], plans: Sequence[VideoPlan], *, cache: MediaCache) -> None:
-    """Keep videos that were encoded just now; `pixels` holds the frames of all of them."""
-    frames = pixels.reshape(-1, *pixels.shape[-2:])  # also those of the stacked layout
-    first = 0
-    for item, plan in zip(items, plans, strict=True):
-        rows = frames[first : first + len(plan.frame_indices), : plan.grid.n_tokens]
-        first += len(plan.frame_indices)
-        if item.key is not None and rows.dtype == np.float32 and item.is_unchanged():
-            cache.put(item.key, Entry(values=pack(rows, rescale="divide"), plan=asdict(plan)))
-
-
-def find_audio(values: Sequence[Any], *, access: Access, cache: MediaCache) -> list[Any]:
-    """Look audio files up, and decode and keep those that are not there: what is kept are the samples."""
-    return [_find_audio(value, access, cache, label=f"audio {item}") for item, value in enumerate(values)]
+    Raises:
+        InputError: as encoding it would.
+        MediaError: a file that cannot be read, or of audio, decoded.
+        LimitError: a medium over the limits.
+    """
+    given = metadata_per_video(options.video.video_metadata, n_videos=len(batch.videos)) if batch.videos else []
+    spec = {"max_soft_tokens": options.image_soft_tokens}
+    return FoundMedia(
+        images=[_find_image(value, access, spec, label=f"image {item}") for item, value in enumerate(batch.all_images)],
+        videos=[
+            _find_video(value, access, options.video, metadata, label=f"video {item}")
+            for item, (value, metadata) in enumerate(zip(batch.videos, given, strict=True))
+        ],
+        audio=[_find_audio(value, access, cache, label=f"audio {item}") for item, value in enumerate(batch.audio)],
+        cache=cache,
+    )
 
 
 def _find_image(value: Any, access: Access, options: dict[str, Any], *, label: str) -> Item:
@@ -122,7 +143,7 @@ def _find_video(value: Any, access: Access, options: VideoOptions, metadata: Any
     if is_encoded(value):
         item = _file_item(value, access, label=label, kind="video", options=spec)
     else:
-        video = load_video(
+        video = open_video(
             value,
             **sampling_arguments(options),
             video_metadata=metadata,
@@ -135,7 +156,7 @@ def _find_video(value: Any, access: Access, options: VideoOptions, metadata: Any
             "size": [video.metadata.height_px, video.metadata.width_px],
         }
         digest = hashlib.sha256()
-        for frame in video.frames:
+        for frame in video.frames():
             digest.update(np.ascontiguousarray(frame).data)
         item = Item(value=value, key=_key("video", "frames", digest.hexdigest(), access=access, options=spec))
     entry = _look_up(item, access)
@@ -157,7 +178,7 @@ def _find_audio(value: Any, access: Access, cache: MediaCache, *, label: str) ->
     if entry is not None:
         return EncodedAudio(samples=entry.values)
     samples = load_audio(item.value, **access.arguments(label))
-    if item.key is not None and item.is_unchanged():
+    if item.may_be_kept(samples):
         cache.put(item.key, Entry(values=samples, plan={}))
     return EncodedAudio(samples=samples)
 
@@ -172,7 +193,7 @@ def _file_item(value: Any, access: Access, *, label: str, kind: MediaKind, optio
 
 
 def _look_up(item: Item, access: Access) -> Entry | None:
-    return access.cache.get(item.key) if access.cache is not None and item.key is not None else None
+    return None if access.cache is None else access.cache.get(item.key)
 
 
 def _file_digest(source: Source) -> str:

@@ -1,11 +1,13 @@
 """Media that are encoded already: where a cache has one, it stands in the place of its source."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.core.geometry import position_ids
 from gemma4_mm.core.patches import Rescale
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.layout import VideoPlan
@@ -43,9 +45,17 @@ class EncodedVideo:
     packed: NDArray[Any]
     plan: VideoPlan
 
-    def write(self, out: NDArray[Any]) -> None:
-        """Write the float32 rows of all frames into `out`."""
-        unpack(self.packed, out, rescale="divide")
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self.packed)
+
+    def write(self, pixels: NDArray[Any], positions: NDArray[np.int64]) -> None:
+        """Write all frames into `(frames, max_soft_tokens, …)` of a batch, as `VideoStream.write` does."""
+        n_tokens = self.plan.grid.n_tokens
+        unpack(self.packed, pixels[:, :n_tokens], rescale="divide")
+        pixels[:, n_tokens:] = 0
+        positions[:, :n_tokens] = position_ids(self.plan.grid)
+        positions[:, n_tokens:] = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +67,15 @@ class EncodedAudio:
     """
 
     samples: NDArray[np.float32]
+
+    @property
+    def n_samples(self) -> int:
+        """Its length."""
+        return len(self.samples)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """All samples, as the only block."""
+        yield self.samples
 
 
 def pack(values: NDArray[np.float32], *, rescale: Rescale) -> NDArray[Any]:

@@ -3,13 +3,16 @@
 import io
 import math
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.core.waveform import write_blocks
 from gemma4_mm.errors import InputError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_seconds
@@ -19,14 +22,37 @@ from gemma4_mm.optional import require
 from gemma4_mm.spec import SAMPLE_RATE_HZ
 
 IntegerSamples = Literal["error", "scale", "cast"]
-_BLOCK_SAMPLES: Final = 1 << 20  # of all channels together
+_BLOCK_SAMPLES: Final = 1 << 16  # 256 KiB: much less would spend its time on calls, more would leave the cache
 # libsndfile's log of a header, "data : 4294967295 (should be 1600)". A missing padding byte is no damage.
 _CORRECTED_SIZE: Final = re.compile(r": (\d+) \(should be (\d+)\)")
 _PADDING_BYTES: Final = 1
 _SIGNED_BITS: Final = {"int8": 8, "int16": 16, "int32": 32}
 
 
-def load_audio(
+@dataclass(frozen=True, kw_only=True)
+class AudioSource:
+    """An audio of which the length is known, and nothing is decoded yet.
+
+    Attributes:
+        n_samples: mono samples at the rate asked for.
+    """
+
+    n_samples: int
+    _read: Callable[[], Iterator[NDArray[np.float32]]]
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode block by block, float32 `(samples,)` each, some 256 KiB at a time, `n_samples` in all.
+
+        A block may be a view of a caller's array.
+
+        Raises:
+            MediaError: the file is cut off or damaged, or holds NaN or infinite samples.
+            InputError: an array that holds them.
+        """
+        return self._read()
+
+
+def open_audio(
     value: Any,
     *,
     rate_hz: int = SAMPLE_RATE_HZ,
@@ -34,13 +60,13 @@ def load_audio(
     limits: Limits = DEFAULT_LIMITS,
     allow_network: bool = False,
     label: str = "audio",
-) -> NDArray[np.float32]:
-    """Decode one audio item to mono samples at `rate_hz`.
+) -> AudioSource:
+    """Find the length of one audio item, which is decoded to mono samples at `rate_hz` as they are asked for.
 
     Files are averaged over their channels, resampled by soxr (HQ) and padded or cut to ceil(n · rate_hz / rate)
     samples, which equals `librosa.load(path, sr=rate_hz)`. Source: transformers 5.24 `audio_utils.load_audio` with
-    backend "soundfile". Arrays and lists of numbers are taken as mono at `rate_hz`, in any amplitude; the reference
-    never resamples them either.
+    backend "soundfile". Resampling in blocks gives what resampling at once does, in every bit. Arrays and lists of
+    numbers are taken as mono at `rate_hz`, in any amplitude; the reference never resamples them either.
 
     Args:
         value: a path, bytes, a file object, text (see `open_source`), or one row of samples.
@@ -51,62 +77,77 @@ def load_audio(
         allow_network: whether an http(s) URL may be fetched.
         label: what errors call the item.
 
-    Returns:
-        float32 `(samples,)`.
-
     Raises:
         MediaError: not audio, empty, cut off or damaged.
         LimitError: over `limits`.
-        InputError: an array of another shape or dtype, NaN or infinite samples, or a type that is no audio.
+        InputError: an array of another shape or dtype, or a type that is no audio.
     """
     if not is_encoded(value):
-        return _float_samples(_as_row(value, integer_samples, rate_hz=rate_hz, limits=limits, label=label), label=label)
+        row = _as_row(value, integer_samples, rate_hz=rate_hz, limits=limits, label=label)
+        return AudioSource(n_samples=len(row), _read=partial(_row_blocks, row, label=label))
     source = open_source(value, label=label, limits=limits, allow_network=allow_network)
-    with _sound_file(source, limits=limits) as file:
-        mono = _read_mono(file, name=source.name)
-        samples = _resample(mono, rate_hz=rate_hz, file=file, name=source.name)
-    if not np.isfinite(samples).all():
-        raise MediaError(f"{source.name} holds NaN or infinite samples; it is damaged; replace it")
+    with _sound_file(source, limits=limits) as sound:
+        n_samples = _resampled_length(sound.file.frames, rate_hz=rate_hz, file_rate_hz=sound.file.samplerate)
+    read = partial(_file_blocks, source, n_samples=n_samples, rate_hz=rate_hz, limits=limits)
+    return AudioSource(n_samples=n_samples, _read=read)
+
+
+def load_audio(value: Any, **options: Any) -> NDArray[np.float32]:
+    """Decode one audio item whole, float32 `(samples,)`. Arguments and errors are those of `open_audio`.
+
+    A float32 array is given back as it is.
+    """
+    source = open_audio(value, **options)
+    blocks = source.blocks()
+    if isinstance(value, np.ndarray) and value.dtype == np.float32:
+        for _checked in blocks:
+            pass
+        return value
+    samples = np.empty(source.n_samples, np.float32)
+    write_blocks(blocks, samples)
     return samples
 
 
-def audio_samples(
-    value: Any,
-    *,
-    rate_hz: int = SAMPLE_RATE_HZ,
-    integer_samples: IntegerSamples = "error",
-    limits: Limits = DEFAULT_LIMITS,
-    allow_network: bool = False,
-    label: str = "audio",
-) -> int:
-    """Return how many samples `load_audio` will give, from the header alone. Arguments and errors are the same."""
-    if not is_encoded(value):
-        return len(_as_row(value, integer_samples, rate_hz=rate_hz, limits=limits, label=label))
-    source = open_source(value, label=label, limits=limits, allow_network=allow_network)
-    with _sound_file(source, limits=limits) as file:
-        return _resampled_length(file.frames, rate_hz=rate_hz, file_rate_hz=file.samplerate)
+def audio_samples(value: Any, **options: Any) -> int:
+    """Return how many samples `load_audio` will give, from the header alone. Arguments are those of `open_audio`."""
+    return open_audio(value, **options).n_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OpenSound:
+    """A file that libsndfile reads, and what to do meanwhile so that nothing is written to the terminal."""
+
+    file: Any
+    quiet: Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def _sound_file(source: Source, *, limits: Limits) -> Iterator[Any]:
+def _sound_file(source: Source, *, limits: Limits) -> Iterator[_OpenSound]:
     """Open with soundfile and check the header; what libsndfile raises becomes a MediaError."""
     soundfile = require("soundfile", extra="audio")
     with ExitStack() as stack:
         handle = stack.enter_context(source.open()) if source.path else _Memory(source.data or b"")
-        if _begins_like_mp3(handle.read(3)):
-            stack.enter_context(ignore_decoder_notes())
+        quiet = ignore_decoder_notes if _begins_like_mp3(handle.read(3)) else nullcontext
         handle.seek(0)
         if source.path is not None and source.path.suffix.lower() == ".raw":
             raise MediaError(f"{source.name}: raw samples have no header to read; give them as an array, or as WAV")
         try:
-            file = stack.enter_context(soundfile.SoundFile(handle if source.path is None else str(source.path)))
+            with quiet():
+                open_file = _sequential(soundfile.SoundFile)
+                file = stack.enter_context(open_file(handle if source.path is None else str(source.path)))
             _check_header(file, source=source, limits=limits)
-            yield file
+            yield _OpenSound(file=file, quiet=quiet)
         except soundfile.LibsndfileError as error:
             raise MediaError(
                 f"{source.name} is not audio that can be read ({error.error_string.rstrip('.')}); give WAV, FLAC, OGG, "
                 "MP3 or AIFF, or convert it with ffmpeg"
             ) from None
+
+
+@cache
+def _sequential(sound_file: type) -> type:
+    """A reader that does not seek: soundfile's does, after each block, and then an MP3's next block is another."""
+    return type("SequentialSoundFile", (sound_file,), {"seekable": lambda _self: False})
 
 
 class _Memory(io.BytesIO):
@@ -132,31 +173,55 @@ def _check_header(file: Any, *, source: Source, limits: Limits) -> None:
     check_seconds(file.frames / file.samplerate, name=source.name, limits=limits)
 
 
-def _read_mono(file: Any, *, name: str) -> NDArray[np.float32]:
+def _file_blocks(source: Source, *, n_samples: int, rate_hz: int, limits: Limits) -> Iterator[NDArray[np.float32]]:
+    """Blocks of a file, `n_samples` in all: resampling may give a sample less or more, which is filled up or cut."""
+    n_left = n_samples
+    with _sound_file(source, limits=limits) as sound:
+        rate_of_file_hz: int = sound.file.samplerate
+        # so many samples at most are read, of all channels together, or come out of resampling
+        n_frames = min(_BLOCK_SAMPLES // sound.file.channels, _BLOCK_SAMPLES * rate_of_file_hz // rate_hz)
+        blocks = _mono_blocks(sound, n_frames=max(1, n_frames), name=source.name)
+        if rate_of_file_hz != rate_hz:
+            blocks = _resampled_blocks(blocks, rate_of_file_hz, rate_hz=rate_hz, name=source.name)
+        for block in blocks:
+            kept = block[:n_left]
+            if not np.isfinite(kept).all():
+                raise MediaError(f"{source.name} holds NaN or infinite samples; it is damaged; replace it")
+            n_left -= len(kept)
+            yield kept
+    if n_left:
+        yield np.zeros(n_left, np.float32)
+
+
+def _mono_blocks(sound: _OpenSound, *, n_frames: int, name: str) -> Iterator[NDArray[np.float32]]:
     """Read in blocks, averaging as they come, so that channels and claimed lengths cost no memory."""
-    blocks: list[NDArray[np.float32]] = []
     n_read = 0
-    n_frames = max(1, _BLOCK_SAMPLES // file.channels)
-    while len(frames := file.read(n_frames, dtype="float32", always_2d=True)):
+    while True:
+        with sound.quiet():
+            frames = sound.file.read(n_frames, dtype="float32", always_2d=True)
+        if not len(frames):
+            break
         n_read += len(frames)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused by `load_audio`
-            blocks.append(frames.T.mean(axis=0) if frames.shape[1] > 1 else frames[:, 0])
-    if n_read != file.frames:
-        raise MediaError(f"{name}: the header claims {file.frames} samples, {n_read} can be decoded; it is cut off")
-    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused by `_file_blocks`
+            yield frames.T.mean(axis=0) if frames.shape[1] > 1 else frames[:, 0]
+    if n_read != sound.file.frames:
+        raise MediaError(
+            f"{name}: the header claims {sound.file.frames} samples, {n_read} can be decoded; it is cut off"
+        )
 
 
-def _resample(mono: NDArray[np.float32], *, rate_hz: int, file: Any, name: str) -> NDArray[np.float32]:
-    if file.samplerate == rate_hz:
-        return mono
+def _resampled_blocks(
+    blocks: Iterable[NDArray[np.float32]], rate_of_file_hz: int, *, rate_hz: int, name: str
+) -> Iterator[NDArray[np.float32]]:
+    """Resample as one waveform; what the filter holds back comes after the last block."""
+    soxr = require("soxr", extra="audio")
     try:
-        resampled = require("soxr", extra="audio").resample(mono, file.samplerate, rate_hz, quality="soxr_hq")
+        stream = soxr.ResampleStream(rate_of_file_hz, rate_hz, num_channels=1, dtype="float32", quality="soxr_hq")
     except (RuntimeError, ValueError) as error:
-        raise MediaError(f"{name} of {file.samplerate} Hz cannot be resampled to {rate_hz} Hz ({error})") from error
-    samples = np.zeros(_resampled_length(len(mono), rate_hz=rate_hz, file_rate_hz=file.samplerate), np.float32)
-    kept = resampled[: len(samples)]
-    samples[: len(kept)] = kept
-    return samples
+        raise MediaError(f"{name} of {rate_of_file_hz} Hz cannot be resampled to {rate_hz} Hz ({error})") from error
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 def _resampled_length(n_samples: int, *, rate_hz: int, file_rate_hz: int) -> int:
@@ -210,12 +275,13 @@ def _from_integers(
     )
 
 
-def _float_samples(row: NDArray[np.floating[Any]], *, label: str) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        samples = row.astype(np.float32, copy=False)
-    if not (finite := np.isfinite(samples)).all():
-        raise InputError(
-            f"{label} holds NaN, infinite or too large values, first at sample {int(np.argmin(finite))}; replace them, "
-            "for instance with numpy.nan_to_num"
-        )
-    return samples
+def _row_blocks(row: NDArray[np.floating[Any]], *, label: str) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(row), _BLOCK_SAMPLES):
+        with np.errstate(over="ignore"):
+            samples = row[start : start + _BLOCK_SAMPLES].astype(np.float32, copy=False)
+        if not (finite := np.isfinite(samples)).all():
+            raise InputError(
+                f"{label} holds NaN, infinite or too large values, first at sample {start + int(np.argmin(finite))}; "
+                "replace them, for instance with numpy.nan_to_num"
+            )
+        yield samples

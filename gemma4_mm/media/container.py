@@ -1,6 +1,8 @@
 """The one module that talks to PyAV: a video file's header, its packet times, and chosen frames of it."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -12,11 +14,18 @@ from numpy.typing import NDArray
 from gemma4_mm.errors import MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.bounds import check_pixels, check_seconds
+from gemma4_mm.media.packets import Packets, Run, plan_runs
 from gemma4_mm.media.source import Source
 from gemma4_mm.optional import require
 
 # Demuxers that may open a file. Not the playlists (HLS, DASH, concat), which would make FFmpeg open others.
 _FORMATS: Final = "mov,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif,ivf,mxf,h264,hevc,m4v"
+# Codecs whose key frames are points at which decoding may begin, exactly: no later frame looks at an earlier one.
+_SELF_CONTAINED_KEYS: Final = frozenset({"av1", "mpeg4", "vp8", "vp9"})
+# Codecs whose key frames are such points only if they hold a unit of these types. H.264: IDR, since files mark
+# recovery points as key frames too, some of which recover late. HEVC: IRAP, whose leading frames are shown before it.
+# MPEG-2: a sequence header, without which quantiser matrices of skipped frames would still hold.
+_KEY_UNITS: Final[Mapping[str, str]] = {"h264": "5", "hevc": "16-21", "mpeg2video": "179"}
 _QUARTER_TURN_DEG: Final = 90
 _MICROSECONDS: Final = 1_000_000  # unit of a container's duration
 
@@ -32,6 +41,7 @@ class VideoHeader:
         height_px: height of a stored frame.
         width_px: width of a stored frame.
         quarter_turns: counter-clockwise quarter turns from the stored to the shown frame, 0 to 3.
+        packets: the file's packets where they had to be read to count its frames; None where an index counts them.
     """
 
     total_frames: int
@@ -40,6 +50,7 @@ class VideoHeader:
     height_px: int
     width_px: int
     quarter_turns: int
+    packets: Packets | None
 
 
 def read_header(source: Source, *, limits: Limits) -> VideoHeader:
@@ -54,7 +65,11 @@ def read_header(source: Source, *, limits: Limits) -> VideoHeader:
         check_pixels(height_px=stream.height, width_px=stream.width, name=source.name, limits=limits)
         if container.duration is not None:
             check_seconds(container.duration / _MICROSECONDS, name=source.name, limits=limits)
-        total_frames = _count_by_index(stream) or len(_packet_times(source))
+        total_frames = _count_by_index(video)
+        packets = None
+        if not total_frames:
+            packets = _read_packets(source)
+            total_frames = packets.n_frames
         rate = stream.average_rate or None  # an exact fraction
         frame = next(container.decode(stream), None)
         if frame is None:
@@ -67,31 +82,32 @@ def read_header(source: Source, *, limits: Limits) -> VideoHeader:
             height_px=frame.height,
             width_px=frame.width,
             quarter_turns=round(frame.rotation / _QUARTER_TURN_DEG) % 4,
+            packets=packets,
         )
     if header.duration_s is not None:
         check_seconds(header.duration_s, name=source.name, limits=limits)
     return header
 
 
-def presentation_times(source: Source) -> tuple[float, ...]:
+def presentation_times(source: Source, *, header: VideoHeader) -> tuple[float, ...]:
     """Return when each frame is shown, in seconds after the first one, from the packets alone.
 
     Raises:
         MediaError: the file holds no such times.
     """
-    times = _packet_times(source)
-    known = sorted(time for time in times if time is not None)
-    if len(known) < len(times):
+    packets = header.packets or _read_packets(source)
+    if not packets.complete:
         raise MediaError(f"{source.name} holds no presentation times; use timestamps='index'")
-    return tuple(time - known[0] for time in known)
+    times = [float(time * packets.time_base) for time in packets.frame_times.tolist()]
+    return tuple(time - times[0] for time in times)
 
 
-def decode_frames(
-    source: Source, frame_indices: Sequence[int], *, header: VideoHeader
-) -> tuple[NDArray[np.uint8], ...]:
-    """Decode chosen frames to RGB, uint8 `(height, width, 3)` each, as stored; all others are dropped at once.
+def decode_frames(source: Source, frame_indices: Sequence[int], *, header: VideoHeader) -> Iterator[NDArray[np.uint8]]:
+    """Decode chosen frames to RGB, uint8 `(height, width, 3)` each, as stored, one at a time.
 
-    Frames are counted in the order of decoding, as transformers 5.24 `read_video_pyav` does.
+    Frames are counted in the order of decoding, as transformers 5.24 `read_video_pyav` does. From a key frame before
+    each chosen frame on all are decoded, and dropped at once; what lies before, only where no such key frame is found.
+    A damaged frame that need not be decoded is not noticed.
 
     Args:
         source: the file.
@@ -101,25 +117,23 @@ def decode_frames(
     Raises:
         MediaError: the file ends before the last chosen frame, or is damaged, or its frames change their size.
     """
-    wanted = set(frame_indices)
-    frames: dict[int, NDArray[np.uint8]] = {}
-    with _opened(source) as video:
-        video.stream.thread_type = "AUTO"
-        for index, frame in enumerate(islice(video.container.decode(video.stream), max(wanted) + 1)):
-            if index not in wanted:
-                continue
-            if (frame.height, frame.width) != (header.height_px, header.width_px):
-                raise MediaError(
-                    f"{source.name} changes its size from {header.width_px}×{header.height_px} to {frame.width}×"
-                    f"{frame.height} px at frame {index}; scale it to one size first"
-                )
-            frames[index] = frame.to_ndarray(format="rgb24")
-    if len(frames) < len(wanted):
+    repeats = Counter(frame_indices)
+    n_found = 0
+    for index, frame in _chosen_frames(source, tuple(repeats), header=header):
+        if (frame.height, frame.width) != (header.height_px, header.width_px):
+            raise MediaError(
+                f"{source.name} changes its size from {header.width_px}×{header.height_px} to {frame.width}×"
+                f"{frame.height} px at frame {index}; scale it to one size first"
+            )
+        n_found += 1
+        rgb = frame.to_ndarray(format="rgb24")
+        for _ in range(repeats[index]):
+            yield rgb
+    if n_found < len(repeats):
         raise MediaError(
-            f"{source.name} should have {header.total_frames} frames, but ends before frame {max(wanted)}; it is cut "
+            f"{source.name} should have {header.total_frames} frames, but ends before frame {max(repeats)}; it is cut "
             "off or damaged; replace it, or write it again with ffmpeg"
         )
-    return tuple(frames[index] for index in frame_indices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,21 +172,97 @@ def _find_stream(container: Any, *, name: str) -> Any:
     raise MediaError(f"{name} has no video stream (it holds: {kinds}); give a file with a picture")
 
 
-def _count_by_index(stream: Any) -> int:
+def _count_by_index(video: _OpenVideo) -> int:
     """Frames by the header and its index; 0 where the header does not know."""
-    n_frames: int = stream.frames
-    entries = stream.index_entries
-    if n_frames and len(entries) == n_frames:
-        n_frames -= sum(entry.is_discard for entry in entries)
+    n_frames: int = video.stream.frames
+    entries = video.stream.index_entries
+    # The index of an MP4 or MOV has gone through its edit list: groups that are hidden whole are not in it.
+    if n_frames and len(entries) and video.container.format.name.startswith("mov"):
+        n_frames = sum(not entry.is_discard for entry in entries)
     return n_frames
 
 
-def _packet_times(source: Source) -> list[float | None]:
-    """Presentation time of each shown packet in seconds, in the order of the file: a pass without decoding."""
+def _read_packets(source: Source) -> Packets:
+    """List the packets of a file: a pass without decoding."""
+    times, shown, entries = array("q"), bytearray(), bytearray()
+    complete = uniform = True
     with _opened(source) as video:
-        packets = video.container.demux(video.stream)
-        return [
-            None if packet.pts is None else float(packet.pts * packet.time_base)
-            for packet in packets
-            if packet.size and not packet.is_discard
-        ]
+        is_entry = _entry_rule(video.stream)
+        for packet in video.container.demux(video.stream):
+            if not packet.size:
+                continue
+            complete &= packet.pts is not None
+            # such a packet must not be skipped: the decoder's parameters change with it
+            uniform &= not (times and packet.has_sidedata("new_extradata"))
+            times.append(packet.pts or 0)
+            shown.append(not packet.is_discard)
+            entries.append(is_entry(packet))
+        time_base = video.stream.time_base
+    return Packets(
+        times=np.frombuffer(times, np.int64),
+        shown=np.frombuffer(shown, np.bool_),
+        entries=np.frombuffer(entries, np.bool_) & uniform,
+        time_base=time_base,
+        complete=complete,
+    )
+
+
+def _entry_rule(stream: Any) -> Callable[[Any], bool]:
+    """Whether decoding may begin at a packet, by what the codec promises of its key frames."""
+    codec = stream.codec_context.codec
+    if codec.intra_only:
+        return lambda _packet: True
+    if codec.canonical_name in _SELF_CONTAINED_KEYS:
+        return lambda packet: bool(packet.is_keyframe)
+    if codec.canonical_name not in _KEY_UNITS:
+        return lambda _packet: False
+    types = _KEY_UNITS[codec.canonical_name]
+    units = require("av.bitstream", extra="video").BitStreamFilterContext(f"filter_units=pass_types={types}", stream)
+    return lambda packet: bool(packet.is_keyframe and units.filter(packet))
+
+
+def _chosen_frames(source: Source, indices: Sequence[int], *, header: VideoHeader) -> Iterator[tuple[int, Any]]:
+    """Decoded frames with their indices, increasing."""
+    n_found = 0
+    if indices[-1] >= len(indices):  # some are not wanted
+        packets = header.packets or _read_packets(source)
+        runs = plan_runs(packets, indices, total_frames=header.total_frames)
+        for found in _decode_runs(source, runs, frame_times=packets.frame_times):
+            n_found += 1
+            yield found
+    if rest := frozenset(indices[n_found:]):
+        with _opened(source) as video:
+            video.stream.thread_type = "AUTO"
+            for index, frame in enumerate(islice(video.container.decode(video.stream), max(rest) + 1)):
+                if index in rest:
+                    yield index, frame
+
+
+def _decode_runs(source: Source, runs: Sequence[Run], *, frame_times: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
+    """Decode each run on its own; end early where the decoder gives other frames than the packets announced."""
+    with _opened(source) as video:
+        video.stream.thread_type = "AUTO"
+        packets = (packet for packet in video.container.demux(video.stream) if packet.size)
+        position = 0
+        for run in runs:
+            within = islice(packets, run.start - position, run.stop - position)
+            position = run.stop
+            index = run.first_frame
+            for frame in _decode_alone(video.stream.codec_context, within):
+                if index > run.frames[-1]:
+                    continue  # the last packets' other frames, perhaps with gaps between them
+                if index == run.first_frame and frame.pts is not None and frame.pts < frame_times[index]:
+                    continue  # shown before the run's first frame; it may lack what it looks at
+                if frame.pts != frame_times[index]:
+                    return
+                if index in run.frames:
+                    yield index, frame
+                index += 1
+
+
+def _decode_alone(decoder: Any, packets: Iterable[Any]) -> Iterator[Any]:
+    """Decode packets as if there were no others."""
+    decoder.flush_buffers()
+    for packet in packets:
+        yield from decoder.decode(packet)
+    yield from decoder.decode(None)

@@ -1,6 +1,6 @@
 """Videos that are decoded already: arrays, and lists of frames, under the reference's channel rules."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,9 +37,9 @@ class Frames:
     def __len__(self) -> int:
         return len(self.items)
 
-    def take(self, frame_indices: Iterable[int]) -> tuple[NDArray[np.uint8], ...]:
+    def take(self, frame_indices: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Return chosen frames as RGB, uint8 `(height, width, 3)` each; arrays are viewed, not copied."""
-        return tuple(self._rgb(self.items[index]) for index in frame_indices)
+        return (self._rgb(self.items[index]) for index in frame_indices)
 
     def _rgb(self, item: Any) -> NDArray[np.uint8]:
         frame = _as_array(item, label=self.label)
@@ -127,6 +127,8 @@ def _shape(item: Any) -> tuple[int, ...]:
 
 
 def _dtype(item: Any) -> Any:
+    if isinstance(getattr(item, "dtype", None), np.dtype):
+        return item.dtype
     return np.asarray(item).dtype if _is_array(item) else np.dtype(np.uint8)
 
 

@@ -5,13 +5,14 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.errors import InputError, LimitError, MediaError
 from gemma4_mm.limits import Limits
+from gemma4_mm.media.arrow import view_pixels
 from gemma4_mm.media.bounds import check_pixels
 from gemma4_mm.media.quiet import ignore_decoder_notes, ignore_pillow_warnings
 from gemma4_mm.optional import require
@@ -30,6 +31,7 @@ _METHODS: Final = {  # EXIF orientation to the name of Pillow's transpose, as in
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_PIXEL_BYTES: Final = 4  # of RGB in Pillow's memory: R, G, B and one byte unused
 _WHITE: Final = (255, 255, 255, 255)
 _PNG_SIGNATURE_BYTES: Final = 8
 _PNG_METADATA: Final = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
@@ -70,6 +72,7 @@ class PillowRows:
         self._image = image
         self._orientation = orientation
         self._on_white = on_white
+        self._whole: NDArray[np.uint8] | Literal[False] | None = None  # its view; False: in pieces; None: not known yet
         self.width_px, self.height_px = shown_size(image, orientation=orientation)
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
@@ -86,6 +89,26 @@ class PillowRows:
             strip = strip.convert("RGB")
         return np.frombuffer(strip.tobytes(), np.uint8).reshape(stop - start, self.width_px, 3)
 
+    def strided_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return what `rows` returns, as a view of Pillow's own four bytes a pixel where the image is RGB and upright.
+
+        An image in one piece (up to 16 MB) is viewed itself, of a larger one a copy of the rows, which takes Pillow a
+        quarter of the time of packing them into three bytes.
+        """
+        if self._image.mode != "RGB" or self._orientation != UPRIGHT or self._on_white:
+            return self.rows(start, stop)
+        if self._whole is None:
+            try:
+                self._whole = _view_rgbx(self._image)
+            except ValueError:
+                self._whole = False
+        if self._whole is not False:
+            return self._whole[start:stop]
+        try:
+            return _view_rgbx(self._image.crop(self._box(start, stop)))
+        except ValueError:  # very wide rows
+            return self.rows(start, stop)
+
     def _box(self, start: int, stop: int) -> tuple[int, int, int, int]:
         """Left, upper, right and lower edge of the shown rows in the stored image."""
         if self._orientation in _FROM_THE_END:
@@ -93,6 +116,12 @@ class PillowRows:
         if self._orientation in _COLUMNS_FIRST:
             return start, 0, stop, self.width_px
         return 0, start, self.width_px, stop
+
+
+def _view_rgbx(image: Any) -> NDArray[np.uint8]:
+    """View a decoded RGB image, uint8 `(height, width, 3)` with a step of 4 bytes; ValueError if it is in pieces."""
+    pixels = view_pixels(image, n_pixels=image.width * image.height, pixel_bytes=_PIXEL_BYTES)
+    return pixels.reshape(image.height, image.width, _PIXEL_BYTES)[..., :3]
 
 
 def shown_size(image: Any, *, orientation: int) -> tuple[int, int]:

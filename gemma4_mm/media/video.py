@@ -1,6 +1,8 @@
-"""Videos to the frames that the model sees, with the times that the prompt says; only those frames are kept."""
+"""Videos to the frames that the model sees, with the times that the prompt says; one frame is decoded at a time."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ from gemma4_mm.media import container
 from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_frames, check_seconds
 from gemma4_mm.media.container import VideoHeader
 from gemma4_mm.media.frames import Frames, as_frames
-from gemma4_mm.media.image import load_image
+from gemma4_mm.media.image import image_size, load_image
 from gemma4_mm.media.metadata import GivenMetadata, VideoMetadata, read_metadata
 from gemma4_mm.media.source import Source, is_encoded, open_source
 from gemma4_mm.spec import DEFAULT_FPS, DEFAULT_PROFILE, Profile
@@ -35,7 +37,27 @@ class Video:
     metadata: VideoMetadata
 
 
-def load_video(
+@dataclass(frozen=True, kw_only=True)
+class VideoSource:
+    """A video of which the frames to take are known, and none is decoded yet.
+
+    Attributes:
+        metadata: which frames of which video they are.
+    """
+
+    metadata: VideoMetadata
+    _decode: Callable[[], Iterator[NDArray[np.uint8]]]
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Decode the frames one after the other, RGB, uint8 `(height, width, 3)` each; views of a caller's array.
+
+        Raises:
+            MediaError: the file is cut off or damaged.
+        """
+        return self._decode()
+
+
+def open_video(
     value: Any,
     *,
     num_frames: int | None = None,
@@ -48,14 +70,15 @@ def load_video(
     limits: Limits = DEFAULT_LIMITS,
     allow_network: bool = False,
     label: str = "video",
-) -> Video:
-    """Take frames of one video: sample them by number or rate, or take all.
+) -> VideoSource:
+    """Choose frames of one video: sample them by number or rate, or take all. They are decoded as they are asked for.
 
-    A file is decoded up to the last frame taken, and no other frame is kept. Its pixels equal those of transformers
-    5.24 `read_video_pyav`, turned as the file says; its own metadata is used and `video_metadata` is not, as in the
-    reference. Frames that are decoded already may be an array `(frames, height, width, channels)` or `(frames,
-    channels, height, width)` with 1 or 3 channels, a list of such frames or of Pillow images, or a single one. A list
-    of paths, bytes or texts is a list of images, one per frame, which cannot be sampled.
+    A file is decoded from the last key frame before each frame taken, where that gives the same pixels as a decode from
+    its start, and no other frame is kept. Its pixels equal those of transformers 5.24 `read_video_pyav`, turned as the
+    file says; its own metadata is used and `video_metadata` is not, as in the reference. Frames decoded already may be
+    an array `(frames, height, width, channels)` or `(frames, channels, height, width)` with 1 or 3 channels, a
+    list of such frames or of Pillow images, or a single one. A list of paths, bytes or texts is a list of images, one
+    per frame, which cannot be sampled.
 
     Args:
         value: a path, bytes, a file object, text (see `open_source`), or decoded frames as above.
@@ -84,42 +107,36 @@ def load_video(
         source = open_source(value, label=label, limits=limits, allow_network=allow_network)
         header = container.read_header(source, limits=limits)
         metadata = _file_metadata(source, header, sampling, timestamps=timestamps, rotation=rotation)
-        stored = container.decode_frames(source, metadata.frame_indices, header=header)
-        turns = _turns(header, rotation)
-        return Video(frames=tuple(np.ascontiguousarray(np.rot90(frame, turns)) for frame in stored), metadata=metadata)
+        return VideoSource(
+            metadata=metadata,
+            _decode=partial(_file_frames, source, header, metadata.frame_indices, turns=_turns(header, rotation)),
+        )
     frames = _decoded_frames(value, sampling, allow_network=allow_network, label=label)
     given = None if video_metadata is None else read_metadata(video_metadata, label=label)
     metadata = _frames_metadata(frames, given, sampling)
     taken = metadata.frame_indices if sampling.enabled else range(len(frames))
-    return Video(frames=frames.take(taken), metadata=metadata)
+    return VideoSource(metadata=metadata, _decode=partial(frames.take, taken))
 
 
-def probe_video(
-    value: Any,
-    *,
-    num_frames: int | None = None,
-    fps: float | None = None,
-    do_sample_frames: bool = True,
-    video_metadata: Any = None,
-    timestamps: Timestamps = "index",
-    rotation: Rotation = "applied",
-    profile: Profile = DEFAULT_PROFILE,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_network: bool = False,
-    label: str = "video",
-) -> VideoMetadata:
+def load_video(value: Any, **options: Any) -> Video:
+    """Take frames of one video and hold them all. Arguments and errors are those of `open_video`."""
+    source = open_video(value, **options)
+    return Video(frames=tuple(source.frames()), metadata=source.metadata)
+
+
+def probe_video(value: Any, **options: Any) -> VideoMetadata:
     """Return the metadata that `load_video` will give; of a file, no more than one frame is decoded for it.
 
-    Arguments and errors are the same.
+    Arguments and errors are those of `open_video`.
     """
-    sampling = _Sampling(num_frames=num_frames, fps=fps, enabled=do_sample_frames, profile=profile, limits=limits)
-    if is_encoded(value):
-        source = open_source(value, label=label, limits=limits, allow_network=allow_network)
-        header = container.read_header(source, limits=limits)
-        return _file_metadata(source, header, sampling, timestamps=timestamps, rotation=rotation)
-    frames = _decoded_frames(value, sampling, allow_network=allow_network, label=label)
-    given = None if video_metadata is None else read_metadata(video_metadata, label=label)
-    return _frames_metadata(frames, given, sampling)
+    return open_video(value, **options).metadata
+
+
+def _file_frames(
+    source: Source, header: VideoHeader, frame_indices: tuple[int, ...], *, turns: int
+) -> Iterator[NDArray[np.uint8]]:
+    for stored in container.decode_frames(source, frame_indices, header=header):
+        yield np.ascontiguousarray(np.rot90(stored, turns))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +179,7 @@ def _file_metadata(
     fps = DEFAULT_FPS if header.fps is None else header.fps
     times = frame_timestamps(indices, video_fps=fps)
     if timestamps == "presentation":
-        shown = container.presentation_times(source)
+        shown = container.presentation_times(source, header=header)
         times = tuple(shown[index] for index in indices)
     height_px, width_px = header.height_px, header.width_px
     if _turns(header, rotation) % 2:
@@ -184,7 +201,7 @@ def _turns(header: VideoHeader, rotation: Rotation) -> int:
 
 
 def _decoded_frames(value: Any, sampling: _Sampling, *, allow_network: bool, label: str) -> Frames:
-    """Decoded frames of any form; a list of image files is decoded here."""
+    """Decoded frames of any form, and image files, which are decoded when they are taken."""
     if isinstance(value, list | tuple) and value and all(map(is_encoded, value)):
         if sampling.enabled:
             raise InputError(
@@ -192,18 +209,30 @@ def _decoded_frames(value: Any, sampling: _Sampling, *, allow_network: bool, lab
                 "frames as Pillow images"
             )
         check_frames(len(value), name=label, limits=sampling.limits)
-        images = [
-            load_image(
-                item,
+        value = [
+            _ImageFile(
+                open_source(item, label=f"{label}, frame {index}", limits=sampling.limits, allow_network=allow_network),
                 profile=sampling.profile,
                 limits=sampling.limits,
-                allow_network=allow_network,
-                label=f"{label}, frame {index}",
             )
             for index, item in enumerate(value)
         ]
-        value = [image.rows(0, image.height_px) for image in images]
     return as_frames(value, limits=sampling.limits, label=label)
+
+
+class _ImageFile:
+    """An image file that looks like an array, and is decoded when it is made one."""
+
+    ndim = 3
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, source: Source, *, profile: Profile, limits: Limits) -> None:
+        size = image_size(source, profile=profile, limits=limits)
+        self.shape = (size.height_px, size.width_px, 3)
+        self._load = partial(load_image, source, profile=profile, limits=limits)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        return np.array(self._load().rows(0, self.shape[0]), dtype, copy=copy)
 
 
 def _frames_metadata(frames: Frames, given: GivenMetadata | None, sampling: _Sampling) -> VideoMetadata:

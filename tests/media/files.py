@@ -81,6 +81,7 @@ def write_video(
     height_px=48,
     width_px=64,
     codec="libx264",
+    pixel_format="yuv420p",
     form=None,
     times_ms=None,
     rotation=None,
@@ -91,7 +92,7 @@ def write_video(
     """Write a video whose frames all differ; `times_ms` makes the rate variable, `rotation` is counter-clockwise."""
     with av.open(str(path), "w", format=form, options=options or {}) as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width, stream.pix_fmt = height_px, width_px, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height_px, width_px, pixel_format
         stream.codec_context.gop_size = gop
         stream.options = codec_options or {}
         if rotation is not None:

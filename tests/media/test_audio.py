@@ -96,6 +96,19 @@ def test_mp3_equals_the_references(check_against_the_references, tmp_path, rate_
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("block", [700, 20_000])
+@pytest.mark.parametrize(
+    ("form", "subtype"), [*FORMATS, ("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS"), ("FLAC", "PCM_S8")]
+)
+def test_every_format_is_the_same_in_blocks(check_against_the_references, monkeypatch, tmp_path, form, subtype, block):
+    """soundfile seeks after each read, and an MP3 decoder that has sought gives other samples."""
+    path = tmp_path / f"a.{form.lower()}"
+    write_sound(path, rate_hz=48_000, n_samples=50_001, channels=2, form=form, subtype=subtype)
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", block)
+    check_against_the_references(path)
+
+
+@pytest.mark.parity
 @settings(max_examples=60)
 @given(st.integers(0, 3000), st.sampled_from([*RATES_HZ, 11_025, 96_000]), st.integers(1, 9), st.integers(1, 700))
 def test_odd_lengths_and_odd_blocks_equal_the_reference(n_samples, rate_hz, channels, block):

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gemma4_mm import AssetError, Limits, MediaCache, Processor, Profile
+from gemma4_mm import AssetError, Execution, Limits, MediaCache, Processor, Profile
 
 MESSAGES = [
     {
@@ -66,6 +66,7 @@ def test_every_setting_travels(assets):
         "limits": Limits(max_pixels=1234),
         "allow_network": True,
         "cache": MediaCache(max_memory_bytes=1234),
+        "execution": Execution(threads=2),
     }
     taken = {
         name
