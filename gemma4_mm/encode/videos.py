@@ -40,7 +40,7 @@ def encode_videos(values: Sequence[Any], *, options: VideoOptions, access: Acces
         plan = _plan(video.metadata, label=label, options=options)
         frames = [ArrayRows(frame) for frame in video.frames]
         rows = np.zeros((len(frames), options.max_soft_tokens, PATCH_VALUES), np.float32)
-        encode_frames(frames, rows, grid=plan.grid)
+        encode_frames(frames, rows, grid=plan.grid, execution=access.execution)
         places = np.full((len(frames), options.max_soft_tokens, 2), -1, np.int64)
         places[:, : plan.grid.n_tokens] = position_ids(plan.grid)
         plans.append(plan)
