@@ -96,10 +96,11 @@ def _film_theirs(path: str) -> Callable[[], Iterable[NDArray[Any]]]:
     from transformers.video_utils import default_sample_indices_fn, read_video_pyav
 
     processor = Gemma4UnifiedVideoProcessor()
+    file: Any = path
 
     def encode() -> Iterable[NDArray[Any]]:
         frames, _metadata = read_video_pyav(
-            Path(path), lambda metadata, **_: default_sample_indices_fn(metadata, num_frames=_NUM_FRAMES)
+            file, lambda metadata, **_: default_sample_indices_fn(metadata, num_frames=_NUM_FRAMES)
         )
         inputs = processor(videos=[frames], do_sample_frames=False, return_metadata=True, return_tensors="pt")
         return [inputs["pixel_values_videos"].numpy()]
