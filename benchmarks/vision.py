@@ -1,44 +1,37 @@
-"""The vision cases of both benchmarks: the same pictures through this package and through the reference."""
+"""Pictures for benchmarks: as easy to round as photographs, and cases of images and frames for pytest-benchmark."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from gemma4_mm.core.geometry import plan_image, position_ids
-from gemma4_mm.core.patches import encode_frames, encode_image
-from gemma4_mm.media.image import load_image
-from gemma4_mm.spec import IMAGE_SOFT_TOKENS, PATCH_VALUES, VIDEO_FRAMES, VIDEO_SOFT_TOKENS
+from gemma4_mm.encode.access import Access
+from gemma4_mm.encode.images import encode_images
+from gemma4_mm.encode.videos import encode_videos
+from gemma4_mm.execution import Execution
+from gemma4_mm.limits import Limits
+from gemma4_mm.options import resolve_options
+from gemma4_mm.spec import DEFAULT_PROFILE, IMAGE_SOFT_TOKENS, VIDEO_FRAMES, ProcessorConfig
 
-Tensors = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Pixel values `(n, budget, 6912)` and position ids `(n, budget, 2)`."""
+Tensors = dict[str, NDArray[np.generic]]
+"""Under Hugging Face's names."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One input, encoded by this package and by the reference.
-
-    Attributes:
-        name: what is encoded.
-        target: wanted ratio of the reference's time to ours.
-        minimum: ratio below which the benchmark fails.
-        ours: encodes it with this package.
-        theirs: encodes it with the reference; imports it.
-    """
-
-    name: str
-    target: float
-    minimum: float
-    ours: Callable[[], Tensors]
-    theirs: Callable[[], Tensors]
+# Sizes (height, width) of images in one call: what a chat with phone photographs and screenshots holds.
+MIXED_SIZES: Final = (
+    *[(480, 640)] * 3,
+    *[(640, 480)] * 2,
+    *[(720, 1280)] * 3,
+    *[(1080, 1920)] * 3,
+    *[(1920, 1080)] * 2,
+    *[(1536, 2048)] * 2,
+    (3000, 4000),
+)
 
 
+@cache
 def photograph(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Smooth shapes and sensor noise, uint8 `(height, width, 3)`: as easy to round as a photograph."""
+    """Smooth shapes and sensor noise, uint8 `(height, width, 3)`."""
     generator = np.random.default_rng(0)
     y, x = np.ogrid[:height_px, :width_px]
     rgb = np.empty((height_px, width_px, 3), np.uint8)
@@ -49,79 +42,31 @@ def photograph(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
     return rgb
 
 
-def image_case(*, height_px: int, width_px: int, target: float, minimum: float) -> Case:
-    """A Pillow image, through the reference's image processor and through ours."""
-    image = Image.fromarray(photograph(height_px=height_px, width_px=width_px))
-    return Case(
-        name=f"image {width_px}×{height_px}",
-        target=target,
-        minimum=minimum,
-        ours=lambda: encode_pillow_image(image),
-        theirs=lambda: _theirs(_image_processor()(image, return_tensors="np"), "pixel_values", "image_position_ids"),
-    )
-
-
-def video_case(*, height_px: int, width_px: int, target: float, minimum: float) -> Case:
-    """An array of frames, through the reference's video processor and through ours."""
+def clip(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Frames of one video, uint8 `(32, height, width, 3)`."""
     frame = photograph(height_px=height_px, width_px=width_px)
-    frames = np.stack([np.roll(frame, shift, axis=1) for shift in range(VIDEO_FRAMES)])
-    return Case(
-        name=f"{VIDEO_FRAMES} frames {width_px}×{height_px}",
-        target=target,
-        minimum=minimum,
-        ours=lambda: encode_video_array(frames),
-        theirs=lambda: _theirs(
-            _video_processor()(frames, do_sample_frames=False, return_tensors="np"),
-            "pixel_values_videos",
-            "video_position_ids",
-        ),
+    return np.stack([np.roll(frame, shift, axis=1) for shift in range(VIDEO_FRAMES)])
+
+
+def sound(*, duration_s: float) -> NDArray[np.float32]:
+    """A rising tone at 16 kHz, float32."""
+    time_s = np.arange(round(duration_s * 16_000)) / 16_000
+    return (0.5 * np.sin(2 * np.pi * (220 * time_s + 30 * time_s**2))).astype(np.float32)
+
+
+def encode_images_with(execution: Execution, images: list[NDArray[np.uint8]]) -> Tensors:
+    """Encode images of one call, as `Processor` does after its tokenizer's part."""
+    return dict(
+        encode_images(images, max_soft_tokens=IMAGE_SOFT_TOKENS, access=access_with(execution)).tensors,
     )
 
 
-def encode_pillow_image(image: Any) -> Tensors:
-    """Encode one Pillow image as `Processor` does: plan, rows, patches and positions."""
-    source = load_image(image)
-    grid = plan_image(height_px=source.height_px, width_px=source.width_px)
-    pixels = np.zeros((1, IMAGE_SOFT_TOKENS, PATCH_VALUES), np.float32)
-    positions = np.full((1, IMAGE_SOFT_TOKENS, 2), -1)
-    encode_image(source, pixels[0], grid=grid)
-    positions[0, : grid.n_tokens] = position_ids(grid)
-    return pixels, positions
+def encode_video_with(execution: Execution, frames: NDArray[np.uint8]) -> Tensors:
+    """Encode all frames of one video, as `Processor` does."""
+    options = resolve_options({"do_sample_frames": False}, config=ProcessorConfig()).video
+    return dict(encode_videos([frames], options=options, access=access_with(execution)).tensors)
 
 
-def encode_video_array(frames: NDArray[np.uint8]) -> Tensors:
-    """Encode all frames of an array as `Processor` does."""
-    grid = plan_image(height_px=frames.shape[1], width_px=frames.shape[2], max_soft_tokens=VIDEO_SOFT_TOKENS)
-    pixels = np.zeros((len(frames), VIDEO_SOFT_TOKENS, PATCH_VALUES), np.float32)
-    positions = np.full((len(frames), VIDEO_SOFT_TOKENS, 2), -1)
-    encode_frames(frames, pixels, grid=grid)
-    positions[:, : grid.n_tokens] = position_ids(grid)
-    return pixels, positions
-
-
-def _theirs(outputs: Any, pixels: str, positions: str) -> Tensors:
-    return outputs[pixels], outputs[positions]
-
-
-@cache
-def _image_processor() -> Any:
-    from transformers.models.gemma4_unified.image_processing_gemma4_unified import Gemma4UnifiedImageProcessor
-
-    return Gemma4UnifiedImageProcessor()
-
-
-@cache
-def _video_processor() -> Any:
-    from transformers.models.gemma4_unified.video_processing_gemma4_unified import Gemma4UnifiedVideoProcessor
-
-    return Gemma4UnifiedVideoProcessor()
-
-
-# Ratios: what one thread of ours reaches against the better of one and two threads of the reference, and the least.
-CASES: Final[tuple[Callable[[], Case], ...]] = (
-    lambda: image_case(height_px=480, width_px=640, target=1.5, minimum=1.3),
-    lambda: image_case(height_px=1080, width_px=1920, target=1.2, minimum=1.0),
-    lambda: image_case(height_px=3000, width_px=4000, target=1.9, minimum=1.5),
-    lambda: image_case(height_px=6000, width_px=8000, target=2.8, minimum=2.2),
-    lambda: video_case(height_px=720, width_px=1280, target=1.05, minimum=1.0),
-)
+def access_with(execution: Execution) -> Access:
+    """A processor's defaults, but for the execution."""
+    return Access(profile=DEFAULT_PROFILE, limits=Limits(), allow_network=False, execution=execution)

@@ -136,39 +136,32 @@ class AcceleratedEncoder:
         # Groups are counted from the top of the image, so that a band begins in the middle of one.
         first = int(plan.down.starts[outputs.start]) * 2 // GROUP_ROWS * GROUP_ROWS
         last = min(int(plan.down.stops[span].max()) * 2, source.height_px)
-        stored, scaling = _stored(out, divide=divide)
+        steps = (plan.blocks, plan.across.as_tuple(), plan.down.as_tuple())
+        scaling = _scaling(out.dtype, divide=divide)
         output = outputs.start
-        for strip in self._strips(source, range(first, last)):
+        for start, pixels in self._strips(source, range(first, last)):
             output = self._resize(
-                strip.pixels,
-                strip.first_row,
+                (pixels.ctypes.data, start, *pixels.shape[:2], *pixels.strides[:2]),
                 output,
                 outputs.stop,
-                plan.blocks,
-                plan.across.as_tuple(),
-                plan.down.as_tuple(),
+                steps,
                 self._packed,
                 self._ring,
                 self._grid.columns,
-                stored,
+                out.ctypes.data,
                 scaling,
             )
         if output != outputs.stop:
             raise InvariantError(f"the compiled kernel stopped at row {output} of {outputs.stop}; please report this")
 
-    def _strips(self, source: RowSource, rows: range) -> Iterator["_Strip"]:
+    def _strips(self, source: RowSource, rows: range) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """First row and pixels of each strip, three or four bytes a pixel."""
         read = source.strided_rows if isinstance(source, StridedRows) else source.rows
         for start in range(rows.start, rows.stop, self._strip_rows):
             pixels = read(start, min(start + self._strip_rows, rows.stop))
             if pixels.strides[2] != 1 or pixels.strides[1] not in (3, 4):
                 pixels = np.ascontiguousarray(pixels)
-            yield _Strip(first_row=start, pixels=pixels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Strip:
-    first_row: int
-    pixels: NDArray[np.uint8]
+            yield start, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,16 +227,11 @@ def _aligned(n_lanes: int) -> NDArray[np.int32]:
     return memory[start : start + n_lanes]
 
 
-def _stored(out: NDArray[Any], *, divide: bool) -> tuple[NDArray[Any], tuple[Any, ...]]:
-    """An output as the kernel stores into it, flat, and how it scales.
+def _scaling(dtype: np.dtype[Any], *, divide: bool) -> tuple[np.float32, np.int32, np.int32, np.int32]:
+    """Factor, whether to divide by it, and how a float32 becomes 16 bits.
 
-    16-bit floats are written as their bits: the kernel is told by how much the exponent's bias differs from float32's,
-    and how many bits of the fraction are lost.
+    That is by how much its exponent's bias differs, shifted into place, and how many bits of its fraction are lost; 0
+    of them: it stays float32.
     """
-    flat = out.reshape(-1)
-    factor = (np.float32(255 if divide else 1 / 255), np.int32(divide))
-    if out.dtype == np.float32:
-        return flat, (*factor, np.int32(0), np.int32(0))
-    if out.dtype == np.float16:
-        return flat.view(np.uint16), (*factor, np.int32((127 - 15) << 23), np.int32(13))
-    return flat.view(np.uint16), (*factor, np.int32(0), np.int32(16))  # bfloat16 is the upper half of a float32
+    bias, lost = {"float32": (0, 0), "float16": ((127 - 15) << 23, 23 - 10), "bfloat16": (0, 23 - 7)}[dtype.name]
+    return np.float32(255 if divide else 1 / 255), np.int32(divide), np.int32(bias), np.int32(lost)

@@ -184,13 +184,20 @@ def store_pairs(_typing: Any, array: Any, offset: Any, step: Any, even: Any, odd
     return types.void(array, types.intp, types.intp, even, odd), generate
 
 
+@intrinsic
+def load_byte(_typing: Any, address: Any) -> Any:
+    """One byte of memory."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.zext(builder.load(builder.inttoptr(arguments[0], _i8.as_pointer())), _i32)
+
+    return types.int32(types.intp), generate
+
+
 def _pack_intrinsic(pixel_bytes: int) -> Any:
     @intrinsic
-    def pack(_typing: Any, packed: Any, offset: Any, rows: Any, source: Any) -> Any:
-        """Read two neighbouring pixels `source` bytes into `rows`, and store them as lanes R, G, B, 0.
-
-        Eight bytes are read.
-        """
+    def pack(_typing: Any, packed: Any, offset: Any, address: Any) -> Any:
+        """Read two neighbouring pixels, and store them as lanes R, G, B, 0. Eight bytes are read."""
         zero = 8
         lanes = [zero] * 16
         for channel in range(3):
@@ -198,15 +205,15 @@ def _pack_intrinsic(pixel_bytes: int) -> Any:
             lanes[4 * channel + 2] = pixel_bytes + channel
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            packed, offset, rows, source = arguments
+            packed, offset, address = arguments
             pixels = ir.VectorType(_i8, 8)
-            pair = builder.load(_address(context, builder, signature.args[2], rows, source, pixels), align=1)
+            pair = builder.load(builder.inttoptr(address, pixels.as_pointer()), align=1)
             spread = _shuffled(builder, pair, _constant(pixels, 0), lanes)
             pointer = _address(context, builder, signature.args[0], packed, offset, spread.type)
             builder.store(spread, pointer, align=16)
             return context.get_dummy_value()
 
-        return types.void(packed, types.intp, rows, types.intp), generate
+        return types.void(packed, types.intp, types.intp), generate
 
     return pack
 
@@ -219,25 +226,32 @@ pack_rgbx = _pack_intrinsic(_RGBX_BYTES)
 def store_rescaled(_typing: Any, out: Any, index: Any, levels: Any, scaling: Any) -> Any:
     """Store levels times, or over, a float32 factor: as float32, or rounded to the bits of a 16-bit float.
 
-    `scaling` is (factor, divide, bias, lost bits); see `core.accelerated`. Rounding is to nearest, ties to even. Levels
-    above 0 stay far above float16's subnormals, and 0 has bits of its own.
+    `out` is the address of value 0, and `scaling` (factor, divide, bias, lost bits): see `core.accelerated`. Rounding
+    is to nearest, ties to even. Levels above 0 stay far above float16's subnormals, and 0 has bits of its own.
     """
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         out, index, levels, scaling = arguments
         factor, divide, bias, lost = (builder.extract_value(scaling, field) for field in range(4))
         factor = _broadcast(builder, _float32x16, factor)
         real = builder.sitofp(levels, _float32x16)
-        divide = builder.icmp_signed("!=", divide, ir.Constant(divide.type, 0))
+        none = ir.Constant(_i32, 0)
+        divide = builder.icmp_signed("!=", divide, none)
         values = builder.select(divide, builder.fdiv(real, factor), builder.fmul(real, factor))
-        item_bytes = signature.args[0].dtype.bitwidth // 8
-        if item_bytes == 2:
-            values = _round_bits(builder, values, levels, bias=bias, lost=lost)
-        offset = builder.mul(index, ir.Constant(index.type, item_bytes))
-        builder.store(values, _address(context, builder, signature.args[0], out, offset, values.type), align=item_bytes)
+        with builder.if_else(builder.icmp_signed("==", lost, none)) as (single, half):
+            with single:
+                _store_at(builder, values, out, index)
+            with half:
+                _store_at(builder, _round_bits(builder, values, levels, bias=bias, lost=lost), out, index)
         return context.get_dummy_value()
 
-    return types.void(out, types.intp, levels, scaling), generate
+    return types.void(types.intp, types.intp, levels, scaling), generate
+
+
+def _store_at(builder: Any, values: Any, out: Any, index: Any) -> None:
+    item_bytes = 2 if values.type.element == _i16 else 4
+    address = builder.add(out, builder.mul(index, ir.Constant(index.type, item_bytes)))
+    builder.store(values, builder.inttoptr(address, values.type.as_pointer()), align=item_bytes)
 
 
 def _round_bits(builder: Any, values: Any, levels: Any, *, bias: Any, lost: Any) -> Any:
@@ -262,25 +276,27 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
-def _pack_rows(rows: Any, first_row: Any, n_rows: Any, first_pair: Any, n_pairs: Any, packed: Any) -> None:
+def _pack_rows(
+    source: Any, n_rows: Any, width: Any, row_bytes: Any, pixel_bytes: Any, first_pair: Any, n_pairs: Any, packed: Any
+) -> None:
     """Fill `packed` with pairs of columns of up to 16 rows."""
-    width = rows.shape[1]
-    row_bytes, pixel_bytes = rows.strides[0], rows.strides[1]
     whole = max(min(n_pairs, (width - 1) // 2 - first_pair), 0)  # eight bytes are read: past the end of the last pair
+    pair_bytes = 2 * pixel_bytes
     for row in range(n_rows):
         lane = ((row & 1) * _GROUP_PAIRS + row // 2) * _ROW_BYTES
-        source = (first_row + row) * row_bytes + first_pair * 2 * pixel_bytes
+        left = source + row * row_bytes + first_pair * pair_bytes
         if pixel_bytes == _RGB_BYTES:
             for pair in range(whole):
-                pack_rgb(packed, pair * _PAIR_BYTES + lane, rows, source + pair * 2 * _RGB_BYTES)
+                pack_rgb(packed, pair * _PAIR_BYTES + lane, left + pair * 2 * _RGB_BYTES)
         else:
             for pair in range(whole):
-                pack_rgbx(packed, pair * _PAIR_BYTES + lane, rows, source + pair * 2 * _RGBX_BYTES)
+                pack_rgbx(packed, pair * _PAIR_BYTES + lane, left + pair * 2 * _RGBX_BYTES)
         for pair in range(whole, n_pairs):
-            x = (first_pair + pair) * 2
+            pixel = left + pair * pair_bytes
+            is_pair = (first_pair + pair) * 2 + 1 < width
             for channel in range(3):
-                even = np.int32(rows[first_row + row, x, channel])
-                odd = np.int32(rows[first_row + row, x + 1, channel]) if x + 1 < width else np.int32(0)
+                even = load_byte(pixel + channel)
+                odd = load_byte(pixel + pixel_bytes + channel) if is_pair else np.int32(0)
                 packed[(pair * _PAIR_BYTES + lane) // _LANE_BYTES + channel] = even | (odd << np.int32(16))
 
 
@@ -288,7 +304,7 @@ def _pack_rows(rows: Any, first_row: Any, n_rows: Any, first_pair: Any, n_pairs:
 def _resize_across(packed: Any, block: Any, across: Any, ring: Any, offset: Any) -> None:
     """Resize one group of rows along the row, one block of outputs, into the ring from `offset` bytes on."""
     starts, counts, weights, precision = across
-    first, stop, first_pair, _ = block
+    first, stop, first_pair = block
     half = splat(np.int32(1) << (precision - np.int32(1)))
     step = ring.shape[1] * _LANE_BYTES
     for output in range(first, stop):
@@ -337,47 +353,42 @@ def _resize_down(ring: Any, output: Any, down: Any, columns: Any, out: Any, scal
 
 @_compiled
 def resize_strip(
-    rows: Any,
-    first_row: Any,
-    output: Any,
-    output_stop: Any,
-    blocks: Any,
-    across: Any,
-    down: Any,
-    packed: Any,
-    ring: Any,
-    columns: Any,
-    out: Any,
-    scaling: Any,
+    strip: Any, output: Any, output_stop: Any, plan: Any, packed: Any, ring: Any, columns: Any, out: Any, scaling: Any
 ) -> Any:
     """Resize a strip of the source, and write every row of the result for which all rows have been seen.
 
+    Memory whose layout varies is given by its address, so that one compilation serves every layout and dtype; the
+    caller keeps it alive.
+
     Args:
-        rows: uint8 `(n, width, 3)`, bytes of a pixel together, 3 or 4 bytes from one pixel to the next.
-        first_row: its first row in the source, a multiple of 16; strips follow one another.
+        strip: (address of the first pixel, first row, rows, width, bytes from one row to the next, bytes from one pixel
+            to the next): uint8 pixels of 3 or 4 bytes, R, G and B together. The first row is counted in the source and
+            is a multiple of 16; strips follow one another.
         output: the first row of the result that is not yet written.
         output_stop: one past the last that is wanted.
-        blocks: see `core.accelerated`.
-        across: weights along the row: starts, counts, weights, precision.
-        down: weights down the columns.
+        plan: (blocks, weights along the row, weights down the columns); see `core.accelerated`.
         packed: int32 scratch, 64-byte aligned.
         ring: int32 scratch `(pairs of rows, lanes)`, kept from strip to strip.
         columns: patches of a row.
-        out: the patches, flat.
+        out: address of the patches.
         scaling: see `store_rescaled`.
 
     Returns:
         The next `output`.
     """
+    source, first_row, strip_rows, width, row_bytes, pixel_bytes = strip
+    blocks, across, down = plan
     starts, counts, _, _ = down
     n_groups = ring.shape[0] // _GROUP_PAIRS
     group_bytes = _GROUP_PAIRS * ring.shape[1] * _LANE_BYTES
-    for top in range(0, rows.shape[0], GROUP_ROWS):
-        n_rows = min(GROUP_ROWS, rows.shape[0] - top)
+    for top in range(0, strip_rows, GROUP_ROWS):
+        n_rows = min(GROUP_ROWS, strip_rows - top)
         offset = ((first_row + top) // GROUP_ROWS) % n_groups * group_bytes
-        for block in blocks:
-            _pack_rows(rows, top, n_rows, block[2], block[3], packed)
-            _resize_across(packed, (block[0], block[1], block[2], block[3]), across, ring, offset)
+        for number in range(blocks.shape[0]):
+            block = (blocks[number, 0], blocks[number, 1], blocks[number, 2])
+            place = source + top * row_bytes
+            _pack_rows(place, n_rows, width, row_bytes, pixel_bytes, block[2], blocks[number, 3], packed)
+            _resize_across(packed, block, across, ring, offset)
         seen = (first_row + top + n_rows + 1) // 2  # pairs of rows
         while output < output_stop and starts[output] + counts[output] <= seen:
             _resize_down(ring, output, down, columns, out, scaling)

@@ -14,6 +14,7 @@ from gemma4_mm import InputError, MediaCache
 from gemma4_mm.cache import Entry
 
 ENTRY_BYTES = 4096
+LARGE_BYTES = 1 << 18  # takes a while to write
 
 
 def key_of(number):
@@ -168,9 +169,9 @@ def _hammer(directory, bound, seed, n_steps, connection):
             number = int(generator.integers(0, 60))
             found = cache.get(key_of(number))
             if found is None:
-                cache.put(key_of(number), entry_of(number))
+                cache.put(key_of(number), entry_of(number, LARGE_BYTES))
             else:
-                assert_is(found, number)
+                assert_is(found, number, LARGE_BYTES)
                 hits += 1
             if step % 8 == 0:
                 assert total_of(directory) <= bound
@@ -186,7 +187,7 @@ def test_processes_share_a_small_directory_while_it_evicts(tmp_path):
     children = []
     for seed in range(3):
         ours, theirs = context.Pipe()
-        child = context.Process(target=_hammer, args=(tmp_path, 20 * ENTRY_BYTES, seed, 400, theirs))
+        child = context.Process(target=_hammer, args=(tmp_path, 20 * LARGE_BYTES, seed, 300, theirs))
         child.start()
         theirs.close()
         children.append((child, ours))
