@@ -235,9 +235,7 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
         try:
             with safetensors.safe_open(str(path), framework="numpy") as file:
                 record = json.loads((file.metadata() or {}).get(_METADATA_KEY, "null"))
-                if any(file.get_slice(key).get_dtype() == "BF16" for key in file.keys()):  # noqa: SIM118 (not a mapping)
-                    require("ml_dtypes", extra="fast")  # teaches numpy the type
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+                tensors = {key: read_tensor(file, key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise MediaError(
                 f"cannot read {path} as saved ModelInputs: {error}; write it with ModelInputs.save"
@@ -245,6 +243,18 @@ class ModelInputs(Mapping[str, NDArray[Any]]):
         if not isinstance(record, dict) or record.get("version") != _FORMAT_VERSION:
             raise MediaError(f"{path} is a safetensors file, but not saved ModelInputs; write it with ModelInputs.save")
         return cls(tensors, segments=read_segments(record["segments"]), profile=record["profile"])
+
+
+def read_tensor(file: Any, name: str) -> NDArray[Any]:
+    """Read one tensor of a file that `safetensors.safe_open` opened for numpy.
+
+    Raises:
+        MissingDependencyError: it is bfloat16, and ml_dtypes is not installed.
+    """
+    if file.get_slice(name).get_dtype() == "BF16":
+        require("ml_dtypes", extra="fast")  # teaches numpy the type
+    tensor: NDArray[Any] = file.get_tensor(name)
+    return tensor
 
 
 def write_segments(segments: Sequence[Segment]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gemma4_mm.dataset.requests import Line, ShardPlan
 from gemma4_mm.errors import InputError, MediaError
-from gemma4_mm.inputs import ModelInputs, read_segments, write_segments
+from gemma4_mm.inputs import ModelInputs, read_segments, read_tensor, write_segments
 from gemma4_mm.optional import require
 
 PARTIAL_GLOB: Final = ".*.partial"
@@ -189,12 +189,13 @@ class Shard:
         Raises:
             InputError: the request failed; the message is that of its error.
             MediaError: with `verify`, the bytes are not those that were written.
+            MissingDependencyError: the tensors are bfloat16, and ml_dtypes is not installed.
         """
         request = self.requests[position]
         if "error" in request:
             error = request["error"]
             raise InputError(f"request {request['index']} has no tensors: {error['type']}: {error['message']}")
-        tensors = {name: self._file.get_tensor(f"{request['index']}/{name}") for name in request["keys"]}
+        tensors = {name: read_tensor(self._file, f"{request['index']}/{name}") for name in request["keys"]}
         if verify and content_digest(tensors) != request["sha256"]:
             raise MediaError(
                 f"{self._path} is damaged: request {request['index']} is not what was written; run the batch again "

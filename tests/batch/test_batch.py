@@ -205,6 +205,19 @@ def test_shards_are_plain_safetensors_and_aligned(folder, model):
         assert file.get_tensor("1/input_features_mask").dtype == np.bool_
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_written_and_read(folder, model, dtype):
+    records = [request(index) for index in range(4)]
+    run(folder, records, model=model)
+    run(folder, records, model=model, out="half", options={**OPTIONS, "dtype": dtype})
+    halves = read_shards(folder / "half", verify=True)
+    for sample in read_shards(folder / "out"):
+        for key, value in sample.inputs.items():
+            half = halves[sample.index][key]
+            assert half.dtype.name == (dtype if value.dtype == np.float32 else value.dtype.name)
+            assert np.array_equal(half, value.astype(half.dtype)), key
+
+
 def test_a_header_that_outgrows_its_room_moves_the_tensors(folder, model):
     """A long name needs more room than is left per request, and ten pictures are moved in two steps."""
     record = request(0, id="x" * 9000)
