@@ -17,6 +17,7 @@ from gemma4_mm.dataset.requests import RequestFile, ShardPlan, scan_requests
 from gemma4_mm.dataset.shard import PARTIAL_GLOB, is_finished
 from gemma4_mm.dataset.worker import Job, ShardReport
 from gemma4_mm.errors import InputError
+from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.limits import Limits
 from gemma4_mm.optional import require
 from gemma4_mm.prompt.assets import find_or_fetch_assets
@@ -60,6 +61,7 @@ def run_batch(
     limits: Limits | None = None,
     allow_network: bool = False,
     cache: MediaCache | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
     ray: bool = False,
     ray_address: str | None = None,
     verify: bool = False,
@@ -86,6 +88,7 @@ def run_batch(
         limits: bounds on each media item.
         allow_network: whether media may be named by http(s) URL.
         cache: of encoded media; changes no output.
+        execution: kernel and threads of each worker; changes no output.
         ray: run over the Ray cluster that this process is connected to, or else over one on this machine.
         ray_address: run over the Ray cluster with this address; "auto" for the one that this machine belongs to.
         verify: read every byte of shards that are there already, and make damaged ones anew.
@@ -105,7 +108,13 @@ def run_batch(
     defaults = {**_DEFAULTS, **(options or {})}
     pinned = PinnedAssets.pin(find_or_fetch_assets(model))
     manifest = Manifest.of(plan, shard_size=shard_size, settings=_described(settings, defaults, pinned))
-    job = Job(requests=plan.path, folder=out, pinned=pinned, settings={**settings, "cache": cache}, defaults=defaults)
+    job = Job(
+        requests=plan.path,
+        folder=out,
+        pinned=pinned,
+        settings={**settings, "cache": cache, "execution": execution},
+        defaults=defaults,
+    )
     with _claimed(out, manifest):
         finished = {shard.number for shard in plan.shards if is_finished(out, shard, verify=verify)}
         missing = [shard for shard in plan.shards if shard.number not in finished]
@@ -147,7 +156,7 @@ def _follow(
 
 def _encode(
     job: Job, plans: list[ShardPlan], *, workers: int | None, ray: bool, address: str | None
-) -> Generator[Started | ShardReport]:
+) -> Generator[Started | ShardReport, None, None]:
     if plans and (ray or address is not None):
         from gemma4_mm.dataset.cluster import encode_on_ray
 

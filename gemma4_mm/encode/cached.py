@@ -184,7 +184,7 @@ def _find_audio(value: Any, access: Access, cache: MediaCache, *, label: str) ->
 
 
 def _file_item(value: Any, access: Access, *, label: str, kind: MediaKind, options: dict[str, Any]) -> Item:
-    source = open_source(value, **{**access.arguments(label), "label": label})
+    source = open_source(value, **access.arguments(label))
     digest = _file_digest(source)
     # Decoders of sound and video look at the end of a file's name too; it is no part of an image's key.
     suffix = source.path.suffix.lower() if source.path is not None and kind != "image" else None
@@ -206,7 +206,7 @@ def _key(kind: MediaKind, form: str, content: str, *, access: Access, options: d
     record = {
         "format": _FORMAT,
         "package": __version__,
-        "decoders": decoder_versions(kind),
+        "decoders": decoder_versions(kind) if form == "file" else None,
         "kind": kind,
         "form": form,
         "content": content,

@@ -3,14 +3,25 @@
 import copy
 import io
 import os
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from PIL import Image
 
-from gemma4_mm import Gemma4MMError, LimitError, Limits, MediaCache, MediaError, Processor, Profile
+from gemma4_mm import (
+    Gemma4MMError,
+    LimitError,
+    Limits,
+    MediaCache,
+    MediaError,
+    MissingDependencyError,
+    Processor,
+    Profile,
+)
 from gemma4_mm.cli.demo_media import write_clip
+from gemma4_mm.media.versions import decoder_versions
 from tests.media.files import image_bytes, oriented, scene, write_sound
 from tests.processor.strategies import calls
 
@@ -220,3 +231,18 @@ def test_a_file_that_changes_while_it_is_decoded_is_not_kept(cached, tmp_path, m
     with pytest.raises(MediaError):
         encode(cached, "image", path)
     assert list((tmp_path / "cache").rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(("kind", "library"), [("image", "PIL.features"), ("video", "av"), ("audio", "soundfile")])
+def test_what_is_decoded_needs_no_decoder(cached, tmp_path, monkeypatch, kind, library):
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    decoder_versions.cache_clear()
+    cached.cache = MediaCache(tmp_path / "cache")
+    arrays = {
+        "image": scene(height_px=40, width_px=50),
+        "video": FORMS["video array"](tmp_path)[1],
+        "audio": np.linspace(-1, 1, 1000, dtype=np.float32),
+    }
+    encode(cached, kind, arrays[kind])
+    with pytest.raises(MissingDependencyError):
+        decoder_versions(kind)
