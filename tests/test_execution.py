@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_so_many_threads_work_at_once_and_no_more(threads):
     assert most == threads
 
 
-def test_a_generator_is_not_run_ahead():
+def test_a_generator_is_run_by_one_thread_at_a_time_and_never_ahead():
     lock, taken, finished, most = threading.Lock(), 0, 0, 0
 
     def items():
@@ -49,6 +50,7 @@ def test_a_generator_is_not_run_ahead():
             with lock:
                 taken += 1
                 most = max(most, taken - finished)
+            time.sleep(0.001)  # long enough for another thread to come, which Python refuses
             yield item
 
     def work(_item):

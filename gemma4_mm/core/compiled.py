@@ -227,7 +227,7 @@ def store_rescaled(_typing: Any, out: Any, index: Any, levels: Any, scaling: Any
     """Store levels times, or over, a float32 factor: as float32, or rounded to the bits of a 16-bit float.
 
     `out` is the address of value 0, and `scaling` (factor, divide, bias, lost bits): see `core.accelerated`. Rounding
-    is to nearest, ties to even. Levels above 0 stay far above float16's subnormals, and 0 has bits of its own.
+    is to nearest; none of the 256 levels lies halfway, none is subnormal in float16, and 0 has bits of its own.
     """
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -257,10 +257,9 @@ def _store_at(builder: Any, values: Any, out: Any, index: Any) -> None:
 def _round_bits(builder: Any, values: Any, levels: Any, *, bias: Any, lost: Any) -> Any:
     bits = builder.bitcast(values, _int32x16)
     one = ir.Constant(_i32, 1)
-    half = builder.sub(builder.shl(one, builder.sub(lost, one)), one)
-    lost, half, bias = (_broadcast(builder, _int32x16, scalar) for scalar in (lost, half, bias))
-    odd = builder.and_(builder.lshr(bits, lost), _constant(_int32x16, 1))
-    rounded = builder.lshr(builder.add(builder.sub(bits, bias), builder.add(half, odd)), lost)
+    half = builder.shl(one, builder.sub(lost, one))
+    lost, shift = (_broadcast(builder, _int32x16, scalar) for scalar in (lost, builder.sub(half, bias)))
+    rounded = builder.lshr(builder.add(bits, shift), lost)
     zero = _constant(_int32x16, 0)
     rounded = builder.select(builder.icmp_signed(">", levels, zero), rounded, zero)
     return builder.trunc(rounded, ir.VectorType(_i16, _LANES))

@@ -216,9 +216,20 @@ def _entry_rule(stream: Any) -> Callable[[Any], bool]:
         return lambda packet: bool(packet.is_keyframe)
     if codec.canonical_name not in _KEY_UNITS:
         return lambda _packet: False
+    av, bitstream = require("av", extra="video"), require("av.bitstream", extra="video")
     types = _KEY_UNITS[codec.canonical_name]
-    units = require("av.bitstream", extra="video").BitStreamFilterContext(f"filter_units=pass_types={types}", stream)
-    return lambda packet: bool(packet.is_keyframe and units.filter(packet))
+
+    def holds_unit(packet: Any) -> bool:
+        try:
+            return bool(packet.is_keyframe and units.filter(packet))
+        except av.FFmpegError:
+            return False  # units that cannot be told apart: the decoder may still make something of them
+
+    try:
+        units = bitstream.BitStreamFilterContext(f"filter_units=pass_types={types}", stream)
+    except av.FFmpegError:
+        return lambda _packet: False
+    return holds_unit
 
 
 def _chosen_frames(source: Source, indices: Sequence[int], *, header: VideoHeader) -> Iterator[tuple[int, Any]]:
@@ -247,7 +258,7 @@ def _decode_runs(source: Source, runs: Sequence[Run], *, frame_times: NDArray[np
         for run in runs:
             within = islice(packets, run.start - position, run.stop - position)
             position = run.stop
-            index = run.first_frame
+            index, wanted = run.first_frame, frozenset(run.frames)
             for frame in _decode_alone(video.stream.codec_context, within):
                 if index > run.frames[-1]:
                     continue  # the last packets' other frames, perhaps with gaps between them
@@ -255,7 +266,7 @@ def _decode_runs(source: Source, runs: Sequence[Run], *, frame_times: NDArray[np
                     continue  # shown before the run's first frame; it may lack what it looks at
                 if frame.pts != frame_times[index]:
                     return
-                if index in run.frames:
+                if index in wanted:
                     yield index, frame
                 index += 1
 
