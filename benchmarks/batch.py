@@ -38,7 +38,7 @@ def main() -> int:
     """Print every figure; 1 if one is not what is wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
-    parser.add_argument("--runs", type=int, default=5, help="pairs of runs")
+    parser.add_argument("--runs", type=int, default=3, help="pairs of runs")
     parser.add_argument("--only", choices=["throughput", "memory", "kills"], help="one part alone")
     options = parser.parse_args()
     fetch_assets()
@@ -148,7 +148,7 @@ def _command(folder: Path, *, workers: int, out: str, n_requests: int = N_REQUES
 def _write_requests(folder: Path) -> None:
     """Photographs of 640×480 and sounds of 3 s in turn, with a question each."""
     for number in range(N_MEDIA):
-        write_photo(folder / f"photo{number}.jpg", width_px=640, height_px=480)
+        write_photo(folder / f"photo{number}.jpg", width_px=1024, height_px=768)
         write_sound(folder / f"sound{number}.wav", duration_s=3.0)
     for n_requests in (N_START, N_FEW, N_REQUESTS):
         with (folder / f"{n_requests}.jsonl").open("w", encoding="utf-8") as file:
