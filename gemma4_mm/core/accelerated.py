@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.resample import RowSource
+from gemma4_mm.core.resample import ArrayRows, RowSource
 from gemma4_mm.core.weights import AxisWeights, axis_weights
 from gemma4_mm.errors import InvariantError
 from gemma4_mm.inputs import PatchGrid
@@ -156,12 +156,18 @@ class AcceleratedEncoder:
 
     def _strips(self, source: RowSource, rows: range) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """First row and pixels of each strip, three or four bytes a pixel."""
+        if isinstance(source, ArrayRows) and _is_packed(view := source.rows(rows.start, rows.stop)):
+            yield rows.start, view  # in memory as it is: one call, and all the while other threads need not wait
+            return
         read = source.strided_rows if isinstance(source, StridedRows) else source.rows
         for start in range(rows.start, rows.stop, self._strip_rows):
             pixels = read(start, min(start + self._strip_rows, rows.stop))
-            if pixels.strides[2] != 1 or pixels.strides[1] not in (3, 4):
-                pixels = np.ascontiguousarray(pixels)
-            yield start, pixels
+            yield start, pixels if _is_packed(pixels) else np.ascontiguousarray(pixels)
+
+
+def _is_packed(pixels: NDArray[np.uint8]) -> bool:
+    """Whether R, G and B of a pixel lie together, and pixels three or four bytes apart."""
+    return pixels.strides[2] == 1 and pixels.strides[1] in (3, 4)
 
 
 @dataclass(frozen=True, kw_only=True)

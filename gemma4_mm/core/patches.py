@@ -21,6 +21,7 @@ in the last bit."""
 
 _RESCALE_FACTOR: Final = np.float32(1 / 255)
 _RESCALE_DIVISOR: Final = np.float32(255)
+_LARGE_PX: Final = 1 << 21  # from here on a band takes much longer than the rows that neighbouring bands both resize
 _PATCH_ROW: Final = MERGED_PATCH_PX * 3  # values of one row of pixels of one patch
 
 
@@ -136,7 +137,10 @@ class PatchEncoder:
         )
         first = self._new_worker()
         self._idle = [first]
-        self._bands = _even_ranges(first.n_strips, at_most=execution.threads)
+        n_bands = execution.threads
+        if n_bands > 1 and height_px * width_px >= _LARGE_PX:
+            n_bands *= 2  # a thread that comes late still finds some
+        self._bands = _even_ranges(first.n_strips, at_most=n_bands)
 
     def encode(self, source: RowSource, out: NDArray[Any]) -> None:
         """Encode one source into the first rows of `out`, as `encode_image` does.

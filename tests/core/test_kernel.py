@@ -145,6 +145,7 @@ def test_strips_and_blocks_do_not_change_a_bit(
     monkeypatch.setattr(accelerated, "_BLOCK_PX", block_px)
     monkeypatch.setattr(accelerated, "_BLOCK_OUTPUTS", block_outputs)
     assert same_bits(encoded(rgb, grid), expected)
+    assert same_bits(encoded(rgb[:, ::-1].copy()[:, ::-1], grid), expected), "copied strip by strip"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 40])
