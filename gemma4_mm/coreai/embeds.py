@@ -38,6 +38,8 @@ class EmbeddingCache:
         """Keep an array, and let go of as many as the bound asks for."""
         if key in self._arrays:
             self.nbytes -= self._arrays.pop(key).nbytes
+        if embeds.nbytes > self._max_bytes:
+            return
         self._arrays[key] = embeds
         self.nbytes += embeds.nbytes
         while self.nbytes > self._max_bytes:
