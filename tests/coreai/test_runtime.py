@@ -134,6 +134,28 @@ def test_the_last_place_of_a_state_can_be_filled(runtime: Runtime) -> None:
         runtime.run("main", {"input_ids": [300]}, state=state)
 
 
+def test_padding_is_neither_kept_nor_among_the_logits(runtime: Runtime) -> None:
+    plain, padded = runtime.new_state(), runtime.new_state()
+    expected = runtime.run("main", {"input_ids": IDS}, state=plain, rows="all")
+    filled = {"input_ids": [*IDS, 0, 0, 0]}
+    rows = runtime.run("main", filled, state=padded, rows="all", padding=3)
+    assert rows.shape == expected.shape
+    assert np.abs(rows - expected).max() < 1e-4
+    assert padded.length == 4
+    last = runtime.run("main", filled, state=runtime.new_state(), padding=3)
+    assert np.array_equal(last, rows[-1])
+    further = [runtime.run("main", {"input_ids": [303]}, state=state) for state in (plain, padded)]
+    assert np.abs(further[0] - further[1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("padding", [-1, 4, True, 1.0, None])
+def test_padding_is_less_than_the_tokens(runtime: Runtime, padding: Any) -> None:
+    state = runtime.new_state()
+    with pytest.raises(InputError, match=f"padding is {padding} of 4 input_ids; it must be from 0 to 3"):
+        runtime.run("main", {"input_ids": IDS}, state=state, padding=padding)
+    assert state.length == 0
+
+
 @pytest.mark.parametrize("length", [-1, 5, True, 1.0, None])
 def test_a_state_rewinds_only_to_what_it_holds(runtime: Runtime, length: Any) -> None:
     state = runtime.new_state()
