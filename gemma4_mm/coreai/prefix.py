@@ -4,8 +4,10 @@ Two placeholders are the same token only if the same medium stands behind them: 
 values of another picture. So the soft tokens of an item carry its content key.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from gemma4_mm.core.blocks import find_runs
 from gemma4_mm.core.segments import check_segments
 from gemma4_mm.errors import InputError, InvariantError
-from gemma4_mm.inputs import ModelInputs
+from gemma4_mm.inputs import ModelInputs, SegmentKind
 from gemma4_mm.spec import TYPE_TEXT, MediaKind
 
 
@@ -71,22 +73,29 @@ class PromptTokens:
             raise InputError(
                 f"input_ids are {list(ids.shape)}; a session runs one prompt at a time; encode a single conversation"
             )
+        if ids.dtype.kind not in "iu" or types.dtype.kind not in "iu":
+            raise InputError(f"input_ids are {ids.dtype}, mm_token_type_ids {types.dtype}; both must be integers")
         if any(segment.kind == "padding" for segment in inputs.segments):
             raise InputError("the prompt holds padding; encode it alone, and without padding='max_length'")
+        if unknown := {segment.kind for segment in inputs.segments} - set(get_args(SegmentKind)):
+            raise InputError(f"segments of the unknown kind {', '.join(map(str, unknown))}; encode with Processor")
         check_segments(inputs.segments, mm_token_type_ids=types, valid_rows=_valid_rows(inputs))
-        keys = inputs.content_keys
-        spans = tuple(
-            MediaSpan(
-                start=segment.start,
-                stop=segment.stop,
-                kind=segment.kind,
-                key=keys[segment.kind][segment.item],
-                frame=segment.frame,
-            )
-            for segment in inputs.segments
-            if segment.item is not None and segment.kind != "text" and segment.kind != "padding"
-        )
-        return cls(ids=ids[0], types=types[0], spans=spans)
+        keys, n_frames = inputs.content_keys, Counter[int]()
+        spans = []
+        for segment in inputs.segments:
+            if segment.kind == "text" or segment.kind == "padding" or segment.item is None:
+                continue
+            if segment.kind == "video":
+                frame, n_tokens = n_frames[segment.item], inputs.video_patches(segment.item).shape[1]
+                n_frames[segment.item] += 1
+                if segment.frame != frame or segment.n_tokens != n_tokens:
+                    raise InputError(f"{segment} is not frame {frame}, of {n_tokens} tokens, of its video")
+            elif segment.frame is not None:
+                raise InputError(f"{segment} has a frame, and is no video")
+            key = keys[segment.kind][segment.item]
+            span = MediaSpan(start=segment.start, stop=segment.stop, kind=segment.kind, key=key, frame=segment.frame)
+            spans.append(span)
+        return cls(ids=ids[0].astype(np.int64), types=types[0].astype(np.int64), spans=tuple(spans))
 
     def followed_by(self, ids: Sequence[int], *, length: int) -> "PromptTokens":
         """These tokens and then text tokens, cut to `length`; a cut item keeps its span."""

@@ -85,21 +85,27 @@ class Session:
         self._close: Callable[[], None] = lambda: None
 
     @classmethod
-    def open(cls, bundle: Bundle | Path | str, *, verify: bool = True, **options: Any) -> Self:
+    def open(
+        cls, bundle: Bundle | Path | str, *, verify: bool = True, processor: Processor | None = None, **options: Any
+    ) -> Self:
         """Load a bundle and begin a conversation; closing the session closes both.
 
         Args:
             bundle: a bundle, or the path of its directory.
             verify: as in `Runtime.open`.
-            options: those of `Session`.
+            processor: as for `Session`.
+            options: the others of `Session`.
 
         Raises:
             AssetError: the bundle is incomplete or damaged.
             MissingDependencyError: `coreai-core` is not installed.
         """
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
+        bundle.check()
+        processor = processor or bundle_processor(bundle)  # before the model, which takes longer to load
         runtime = Runtime.open(bundle, verify=verify)
         try:
-            session = cls(runtime, **options)
+            session = cls(runtime, processor=processor, **options)
         except BaseException:
             runtime.close()
             raise

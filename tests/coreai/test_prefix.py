@@ -151,6 +151,8 @@ def test_an_encoded_prompt_is_read() -> None:
         ({"pixel_values": None}, "does not fit together"),
         ({"image_position_ids": np.zeros((1, 3, 2), int)}, "does not fit together"),
         ({"mm_token_type_ids": np.zeros((1, 4), int)}, "does not fit together"),
+        ({"input_ids": np.ones((1, 4))}, "input_ids are float64, mm_token_type_ids int64; both must be integers"),
+        ({"segments": [Segment(kind="odour", row=0, start=0, stop=4)]}, "segments of the unknown kind odour"),  # type: ignore[arg-type]
         ({"segments": []}, "does not fit together"),
         (
             {"segments": [Segment(kind="padding", row=0, start=0, stop=4)]},
@@ -161,6 +163,23 @@ def test_an_encoded_prompt_is_read() -> None:
 def test_a_prompt_that_does_not_fit_its_tensors_is_refused(changed: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         PromptTokens.from_inputs(one_image(**changed))
+
+
+@pytest.mark.parametrize("frames", [(0, 2), (1, 0), (0, None)])
+def test_frames_of_a_video_come_in_order(frames: tuple[int | None, ...]) -> None:
+    tensors = {
+        "input_ids": np.array([[9, 9]]),
+        "mm_token_type_ids": np.array([[2, 2]]),
+        "pixel_values_videos": np.zeros((2, 1, 6912), np.float32),
+        "video_position_ids": np.zeros((2, 1, 2), np.int64),
+        "num_frames_per_video": np.array([2]),
+    }
+    places = [Segment(kind="video", row=0, start=i, stop=i + 1, item=0, frame=frame) for i, frame in enumerate(frames)]
+    with pytest.raises(InputError, match=r"is not frame [01], of 1 tokens, of its video"):
+        PromptTokens.from_inputs(ModelInputs(tensors, segments=places, profile="test"))
+    segments = [replace(place, frame=0) if place.kind == "image" else place for place in one_image().segments]
+    with pytest.raises(InputError, match="has a frame, and is no video"):
+        PromptTokens.from_inputs(one_image(segments=segments))
 
 
 def test_embeddings_are_kept_up_to_a_bound_and_the_least_used_go_first() -> None:

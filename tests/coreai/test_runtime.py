@@ -269,6 +269,24 @@ def test_a_runtime_that_is_dropped_ends_its_thread(tiny_bundle: Bundle) -> None:
     assert set(threading.enumerate()) == before
 
 
+def test_the_process_ends_well_although_a_native_thread_comes_back_late(tiny_bundle: Bundle) -> None:
+    """The thread that delivers a result is held in the wake-up call; at the end it would abort the process."""
+    code = (
+        "import sys, time\n"
+        "from gemma4_mm.coreai.runtime import Runtime\n"
+        "runtime = Runtime.open(sys.argv[1])\n"
+        "loop = runtime._host._loop\n"
+        "wake = loop._write_to_self\n"
+        "loop._write_to_self = lambda: (wake(), time.sleep(0.5))\n"
+        "runtime.run('embed_audio', {'input_features': [[0.0] * 640]})\n"
+        "print('done', flush=True)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_bundle.path)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
 def test_what_the_runtime_refuses_after_all_checks_is_an_execution_error(tiny_bundle: Bundle) -> None:
     """A metadata that claims a larger position table than the weights have: the gather fails at run time."""
     constants = replace(tiny_bundle.constants, position_table=5000).to_json()
