@@ -272,12 +272,16 @@ def test_a_runtime_that_is_dropped_ends_its_thread(tiny_bundle: Bundle) -> None:
 def test_the_process_ends_well_although_a_native_thread_comes_back_late(tiny_bundle: Bundle) -> None:
     """The thread that delivers a result is held in the wake-up call; at the end it would abort the process."""
     code = (
-        "import sys, time\n"
+        "import sys, threading, time\n"
         "from gemma4_mm.coreai.runtime import Runtime\n"
+        "class Slow:\n"
+        "    def __del__(self, sleep=time.sleep): sleep(2)\n"
+        "sys.modules['slow'] = Slow()\n"  # keeps the end of the interpreter going until that thread comes
         "runtime = Runtime.open(sys.argv[1])\n"
         "loop = runtime._host._loop\n"
         "wake = loop._write_to_self\n"
-        "loop._write_to_self = lambda: (wake(), time.sleep(0.5))\n"
+        "ours = {thread.ident for thread in threading.enumerate()}\n"
+        "loop._write_to_self = lambda: (wake(), threading.get_ident() in ours or time.sleep(1))\n"
         "runtime.run('embed_audio', {'input_features': [[0.0] * 640]})\n"
         "print('done', flush=True)"
     )
