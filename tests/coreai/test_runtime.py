@@ -272,17 +272,22 @@ def test_a_runtime_that_is_dropped_ends_its_thread(tiny_bundle: Bundle) -> None:
 def test_the_process_ends_well_although_a_native_thread_comes_back_late(tiny_bundle: Bundle) -> None:
     """The thread that delivers a result is held in the wake-up call; at the end it would abort the process."""
     code = (
-        "import sys, threading, time\n"
+        "import os, select, sys, threading, time\n"
         "from gemma4_mm.coreai.runtime import Runtime\n"
-        "class Slow:\n"
-        "    def __del__(self, sleep=time.sleep): sleep(2)\n"
-        "sys.modules['slow'] = Slow()\n"  # keeps the end of the interpreter going until that thread comes
+        "read, write = os.pipe()\n"
+        "class Last:\n"  # of what the interpreter takes down: tells that thread to come back, and waits for it
+        "    def __del__(self, tell=os.write, to=write, sleep=time.sleep): tell(to, b'.'); sleep(1)\n"
+        "sys.modules['last'] = Last()\n"
         "runtime = Runtime.open(sys.argv[1])\n"
         "loop = runtime._host._loop\n"
         "wake = loop._write_to_self\n"
         "ours = {thread.ident for thread in threading.enumerate()}\n"
-        "loop._write_to_self = lambda: (wake(), threading.get_ident() in ours or time.sleep(1))\n"
+        "def hold():\n"
+        "    wake()\n"
+        "    if threading.get_ident() not in ours: select.select([read], [], [], 4)\n"
+        "loop._write_to_self = hold\n"
         "runtime.run('embed_audio', {'input_features': [[0.0] * 640]})\n"
+        "loop._write_to_self = wake\n"
         "print('done', flush=True)"
     )
     result = subprocess.run(
