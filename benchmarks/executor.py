@@ -168,7 +168,8 @@ def _report(times: Times, history: int) -> bool:
     print(
         f"a token after {history:3}: executor {min(times.executor_ms):.2f} ms, prepared arrays "
         f"{min(times.prepared_ms):.2f} ms; overhead, median of {len(pairs)} pairs {100 * overhead:+.1f} %, at most "
-        f"{100 * _MOST_OVERHEAD:.0f} % (of the shortest {100 * shortest:+.1f} %); its own time {min(times.own_ms):.3f} ms"
+        f"{100 * _MOST_OVERHEAD:.0f} % (of the shortest {100 * shortest:+.1f} %); its own "
+        f"time {min(times.own_ms):.3f} ms"
     )
     return overhead <= _MOST_OVERHEAD
 
