@@ -228,7 +228,7 @@ def test_special_tokens_are_kept_on_request(chat_runtime: Runtime) -> None:
 
 def test_pieces_are_whole_characters_and_join_to_the_decoded_reply(chat_runtime: Runtime) -> None:
     tokenizer = Session(chat_runtime).processor.tokenizer
-    wanted = "naïve 東京 🙂 the"
+    wanted = "the naïve 東京 x 🙂"  # ends within a run of bytes
     script = tokenizer.encode(wanted).tolist()
 
     def recite(ids: Any, logits: np.ndarray) -> np.ndarray:
