@@ -181,15 +181,18 @@ class Session:
             yield from self._sequence.settle()
             inputs, prompt = yield partial(self._encode, messages, template)
             reply.statistics.encode_s = time.perf_counter() - started
+            sampler = self._sampler(options, prompt)  # refuses options before the prompt costs time
             logits = yield from self._sequence.prefill(inputs, prompt, reply.statistics)
-            yield from self._decode(logits, prompt, options, reply, started=started)
+            yield from self._decode(logits, sampler, options, reply, started=started)
+
+    def _sampler(self, options: GenerationOptions, prompt: PromptTokens) -> Sampler:
+        suppressed = self._constants.suppressed_ids if options.suppressed_ids is None else options.suppressed_ids
+        return Sampler(options, vocabulary=self.runtime.vocabulary, prompt_ids=prompt.ids, suppressed_ids=suppressed)
 
     def _decode(
-        self, logits: Logits, prompt: PromptTokens, options: GenerationOptions, reply: Reply, *, started: float
+        self, logits: Logits, sampler: Sampler, options: GenerationOptions, reply: Reply, *, started: float
     ) -> Generator[Step, Any, None]:
         stop_ids = frozenset(self._constants.stop_ids if options.stop_ids is None else options.stop_ids)
-        suppressed = self._constants.suppressed_ids if options.suppressed_ids is None else options.suppressed_ids
-        sampler = Sampler(options, vocabulary=self.runtime.vocabulary, prompt_ids=prompt.ids, suppressed_ids=suppressed)
         text = TextStream(self.processor.tokenizer, skip_special_tokens=options.skip_special_tokens)
         ids, statistics = reply.ids, reply.statistics
         first_at = 0.0

@@ -86,6 +86,29 @@ def test_generate_as_json_with_sampling_and_another_rule(folder: Path, chat_runt
     assert report["statistics"]["decode_tokens_per_s"] > 0
 
 
+def test_a_reader_that_goes_away_ends_the_reply_quietly(folder: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "gemma4_mm",
+        "generate",
+        "bundle",
+        "-p",
+        "hello",
+        "--temperature",
+        "2",
+        "--seed",
+        "1",
+    ]
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read().decode().splitlines() == ["loading bundle"]
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

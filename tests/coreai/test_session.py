@@ -289,6 +289,12 @@ def test_a_fault_is_typed_and_leaves_the_session_usable(
     assert after.statistics.reused_tokens == after.statistics.prompt_tokens - 1
 
 
+def test_options_are_refused_before_the_prompt_costs_time(chat_runtime: Runtime, calls: list[tuple[str, int]]) -> None:
+    with pytest.raises(InputError, match="suppressed ids go from 7 to 100000; ids run from 0 to"):
+        Session(chat_runtime).generate([user(picture(0))], replace(SHORT, suppressed_ids=[7, 100_000]))
+    assert calls == []
+
+
 def test_arguments_of_the_template_are_refused_beside_an_encoded_prompt(chat_runtime: Runtime) -> None:
     inputs = encode(chat_runtime, [user("hello")])
     with pytest.raises(InputError, match="encoded already; enable_thinking cannot change it"):
