@@ -186,12 +186,13 @@ def _length_options(what: str, section: Mapping[str, Any]) -> LengthOptions:
 
 
 def _padding(what: str, value: Any) -> Padding:
-    if value is True or value == "longest":
-        return "longest"
-    if value in (False, None, "do_not_pad"):
-        return "none"
-    if value == "max_length":
-        return cast(Padding, value)
+    if value is None or isinstance(value, bool | int | str):
+        if value is True or value == "longest":
+            return "longest"
+        if value in (False, None, "do_not_pad"):
+            return "none"
+        if value == "max_length":
+            return cast(Padding, value)
     raise InputError(f"padding of {what} is {value!r}; it must be True, False, 'longest', 'max_length' or 'do_not_pad'")
 
 

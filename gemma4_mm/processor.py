@@ -53,6 +53,7 @@ class Processor:
         self,
         assets: Assets,
         *,
+        config: ProcessorConfig | None = None,
         profile: Profile = DEFAULT_PROFILE,
         limits: Limits | None = None,
         allow_network: bool = False,
@@ -62,7 +63,7 @@ class Processor:
         self._assets = assets
         self._stamps = stamps_of(assets)
         self.tokenizer = Tokenizer(assets.tokenizer, config=assets.read_tokenizer_config())
-        self.config = ProcessorConfig.from_json(assets.read_processor_config())
+        self.config = config or ProcessorConfig.from_json(assets.read_processor_config())
         self.profile = profile
         self.limits = limits or Limits()
         self.allow_network = allow_network

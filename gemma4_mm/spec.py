@@ -7,6 +7,7 @@ Sources: `processor_config.json` of google/gemma-4-12B-it and the class defaults
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final, Literal
 
 from gemma4_mm.errors import InputError
@@ -114,7 +115,8 @@ def check_budget(max_soft_tokens: int) -> int:
     Raises:
         InputError: it is not, as HF's image and video processors raise ValueError.
     """
-    if isinstance(max_soft_tokens, bool) or max_soft_tokens not in SOFT_TOKEN_BUDGETS:
+    is_number = isinstance(max_soft_tokens, Real) and not isinstance(max_soft_tokens, bool)
+    if not is_number or max_soft_tokens not in SOFT_TOKEN_BUDGETS:
         raise InputError(f"max_soft_tokens is {max_soft_tokens!r}; it must be one of {SOFT_TOKEN_BUDGETS}")
     return max_soft_tokens
 

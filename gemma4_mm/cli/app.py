@@ -13,8 +13,10 @@ from gemma4_mm import __version__
 from gemma4_mm.cli.assets import assets
 from gemma4_mm.cli.batch import batch
 from gemma4_mm.cli.bundle import bundle
+from gemma4_mm.cli.chat import chat
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
+from gemma4_mm.cli.generate import generate
 from gemma4_mm.cli.masks import masks
 from gemma4_mm.cli.plan import plan
 from gemma4_mm.errors import Gemma4MMError, InvariantError
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, batch, plan, masks, assets, demo):
+for command in (encode, batch, plan, masks, generate, chat, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
 

@@ -8,6 +8,7 @@ not fit the cache is accepted.
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -77,8 +78,7 @@ def prepare(
         if "position_ids" in arrays:
             _check_ramp(arrays["position_ids"], stop=stop, past=window.past, function=spec.name)
         else:
-            ramp = np.arange(stop, dtype=np.int32)
-            arrays["position_ids"] = _convert(spec.inputs["position_ids"], ramp, function=spec.name)
+            arrays["position_ids"] = _implied_ramp(spec, stop=stop, capacity=window.capacity)
     _check_same_length(arrays, function=spec.name)
     return arrays
 
@@ -99,13 +99,17 @@ def _convert(tensor: TensorSpec, value: Any, *, function: str) -> NDArray[Any]:
     label = f"{function}.{tensor.name}"
     array = _as_array(value, label=label, wanted=tensor)
     shaped = _fit_rank(array, rank=len(tensor.shape))
+    _check_shape(tensor, shaped, array, label=label)
+    return np.ascontiguousarray(_cast(shaped, tensor.dtype, label=label))
+
+
+def _check_shape(tensor: TensorSpec, shaped: NDArray[Any], given: NDArray[Any], *, label: str) -> None:
     if shaped.ndim != len(tensor.shape) or any(
         size is not None and size != actual for size, actual in zip(tensor.shape, shaped.shape, strict=True)
     ):
-        raise InputError(f"{label} is {_describe(array)}; it must be {tensor} ('?' is any size)")
+        raise InputError(f"{label} is {_describe(given)}; it must be {tensor} ('?' is any size)")
     if shaped.size == 0:
-        raise InputError(f"{label} is {_describe(array)}, which is empty; it must be {tensor} with at least 1 element")
-    return np.ascontiguousarray(_cast(shaped, tensor.dtype, label=label))
+        raise InputError(f"{label} is {_describe(given)}, which is empty; it must be {tensor} with at least 1 element")
 
 
 def _as_array(value: Any, *, label: str, wanted: TensorSpec) -> NDArray[Any]:
@@ -193,6 +197,22 @@ def _check_ramp(position_ids: NDArray[Any], *, stop: int, past: int, function: s
     ramp = positions == np.arange(stop)
     if not ramp.all():
         raise InputError(f"{function}.position_ids holds {_outlier(positions, ramp)}; it must be 0, 1, …, {stop - 1}")
+
+
+def _implied_ramp(spec: FunctionSpec, *, stop: int, capacity: int) -> NDArray[Any]:
+    """The ramp [0, stop) as a view: a decoded token costs no work in proportion to what precedes it."""
+    tensor = spec.inputs["position_ids"]
+    ramp = _whole_ramp(capacity, tensor.dtype)[:, :stop]
+    _check_shape(tensor, ramp, ramp, label=f"{spec.name}.{tensor.name}")
+    return ramp
+
+
+@lru_cache(maxsize=8)
+def _whole_ramp(capacity: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`[[0, …, capacity)]`, read-only; one for each capacity, shared by all states of it."""
+    ramp = _cast(np.arange(capacity, dtype=np.int64)[None], dtype, label="position_ids")
+    ramp.flags.writeable = False
+    return ramp
 
 
 def _check_same_length(arrays: Mapping[str, NDArray[Any]], *, function: str) -> None:

@@ -6,18 +6,22 @@ runtime reads the input arrays until it is done, whoever still waits.
 """
 
 import asyncio
+import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 from gemma4_mm.coreai.stderr import chatter_to_log
 from gemma4_mm.errors import AssetError, ExecutionError, InputError
 from gemma4_mm.optional import require
 
 Result = TypeVar("Result")
+_DELIVERY_S: Final = 10.0  # far beyond what a starved thread needs for one write
 
 
 class AssetHost:
@@ -63,6 +67,7 @@ class AssetHost:
         # An abandoned call may hold the last reference to its Runtime: then this runs on the loop, which cannot wait.
         if threading.current_thread() is not self._thread:
             self._thread.join()
+            self._await_delivery()
             released.result()
 
     def _run(self) -> None:
@@ -70,6 +75,17 @@ class AssetHost:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+    def _await_delivery(self) -> None:
+        """Wait until no native thread is inside the loop's wake-up call.
+
+        The thread that delivers a result gives up the interpreter's lock while it writes to the loop's socket, so that
+        the result can be used, and the process end, before it comes back. A native thread that asks a finished
+        interpreter for its lock is made to unwind, at which the Swift runtime aborts the process.
+        """
+        until = time.monotonic() + _DELIVERY_S
+        while any(_wakes(frame, self._loop) for frame in sys._current_frames().values()) and time.monotonic() < until:
+            time.sleep(0.001)
 
     async def _tracked(self, call: Coroutine[Any, Any, Result]) -> Result:
         task = asyncio.current_task()
@@ -98,6 +114,15 @@ class AssetHost:
         self.functions = {}
         await self._stack.aclose()
         await self._loop.shutdown_default_executor()  # the loader compiles on a thread of it
+
+
+def _wakes(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a thread, by its innermost frame, is inside `loop.call_soon_threadsafe`."""
+    while frame is not None:
+        if frame.f_code.co_name == "call_soon_threadsafe" and frame.f_locals.get("self") is loop:
+            return True
+        frame = frame.f_back
+    return False
 
 
 async def outcome(future: "Future[Result]") -> Result:

@@ -15,7 +15,7 @@ from gemma4_mm.coreai.asset import verify_asset
 from gemma4_mm.coreai.bundle import Bundle
 from gemma4_mm.coreai.checks import Bounds, prepare
 from gemma4_mm.coreai.host import AssetHost, execute, outcome
-from gemma4_mm.coreai.specs import CONTRACT, FunctionSpec
+from gemma4_mm.coreai.specs import CONTRACT, FunctionSpec, TensorSpec
 from gemma4_mm.coreai.state import KVState, allocate
 from gemma4_mm.errors import AssetError, InputError
 
@@ -37,12 +37,14 @@ class Runtime:
             logits = runtime.run("main", {"input_ids": ids}, state=state)
 
     Attributes:
+        bundle: what was opened.
         functions: what the asset offers of the four functions, read from its descriptors.
         vocabulary: token ids run from 0 to one below this.
         problems: where the asset departs from the contract, in words; a function with a problem cannot be run.
     """
 
     def __init__(self, host: AssetHost, *, bundle: Bundle) -> None:
+        self.bundle = bundle
         self._host = host
         self._close = weakref.finalize(self, host.close)
         self.functions: Mapping[str, FunctionSpec] = {
@@ -86,6 +88,11 @@ class Runtime:
         """Wait for running calls and release the asset; also done when the object is collected, and at exit."""
         self._close()
 
+    @property
+    def has_open_context(self) -> bool:
+        """Whether `new_state` must be told how many rows the states shall have."""
+        return any(None in spec.shape for name in _DECODERS for spec in self._states(name).values())
+
     def new_state(self, *, rows: int | None = None) -> KVState:
         """Allocate the KV memory of one sequence: zeros of the asset's shapes and element types.
 
@@ -93,12 +100,18 @@ class Runtime:
             rows: rows of the states, only where the asset leaves that axis open.
         """
         for name in _DECODERS:
-            if not self._problems[name]:
-                return allocate(self.functions[name].states, rows=rows, owner=self)
+            if states := self._states(name):
+                return allocate(states, rows=rows, owner=self)
         raise AssetError("the asset has no usable main or prefill_multimodal, hence no KV states; use another bundle")
 
     def run(
-        self, function: FunctionName, inputs: Mapping[str, Any], *, state: KVState | None = None, rows: Rows = "last"
+        self,
+        function: FunctionName,
+        inputs: Mapping[str, Any],
+        *,
+        state: KVState | None = None,
+        rows: Rows = "last",
+        padding: int = 0,
     ) -> NDArray[np.float32]:
         """Run one function.
 
@@ -108,6 +121,8 @@ class Runtime:
                 be left out: they are the ramp over what the state holds and the new tokens.
             state: for `main` and `prefill_multimodal`, which append to it.
             rows: logits of the last token or of all new ones; embeddings always come for all.
+            padding: how many of the last `input_ids` only fill up a compiled length: they are computed, but neither
+                kept in the state nor among the logits.
 
         Returns:
             A float32 copy without the batch axis: logits `(vocabulary,)`, or `(q, vocabulary)` for all rows;
@@ -118,17 +133,30 @@ class Runtime:
             AssetError: the asset does not offer the function as the contract has it.
             ExecutionError: the runtime refused although every check had passed.
         """
-        return self._submit(function, inputs, state, rows).result()
+        return self.submit(function, inputs, state=state, rows=rows, padding=padding).result()
 
     async def run_async(
-        self, function: FunctionName, inputs: Mapping[str, Any], *, state: KVState | None = None, rows: Rows = "last"
+        self,
+        function: FunctionName,
+        inputs: Mapping[str, Any],
+        *,
+        state: KVState | None = None,
+        rows: Rows = "last",
+        padding: int = 0,
     ) -> NDArray[np.float32]:
         """As `run`. Cancelling the caller leaves the call running, and its state in use until it is done."""
-        return await outcome(self._submit(function, inputs, state, rows))
+        return await outcome(self.submit(function, inputs, state=state, rows=rows, padding=padding))
 
-    def _submit(
-        self, function: str, inputs: Mapping[str, Any], state: KVState | None, rows: str
+    def submit(
+        self,
+        function: str,
+        inputs: Mapping[str, Any],
+        *,
+        state: KVState | None = None,
+        rows: str = "last",
+        padding: int = 0,
     ) -> "Future[NDArray[np.float32]]":
+        """As `run`, without waiting for the result, which nobody may cancel: see `host.outcome`."""
         contract = CONTRACT.get(function)
         if contract is None:
             raise InputError(f"there is no function {function!r}; the functions are {', '.join(CONTRACT)}")
@@ -141,20 +169,35 @@ class Runtime:
             raise InputError(f"rows is {rows!r}; it must be 'last' or 'all'")
         if state is None:
             return self._host.submit(lambda: self._embed(function, inputs))
-        return self._host.submit(lambda: self._decode(function, inputs, state, rows))
+        return self._host.submit(lambda: self._decode(function, inputs, state, rows, padding))
+
+    def _states(self, name: str) -> Mapping[str, TensorSpec]:
+        return {} if self._problems[name] else self.functions[name].states
 
     async def _embed(self, function: str, inputs: Mapping[str, Any]) -> NDArray[np.float32]:
         tensors = prepare(self.functions[function], inputs, bounds=self._bounds)
         outputs = await execute(self._host.functions[function], tensors, {})
         return np.asarray(outputs[CONTRACT[function].output].numpy()[0]).astype(np.float32)
 
-    async def _decode(self, function: str, inputs: Mapping[str, Any], state: KVState, rows: str) -> NDArray[np.float32]:
+    async def _decode(
+        self, function: str, inputs: Mapping[str, Any], state: KVState, rows: str, padding: int
+    ) -> NDArray[np.float32]:
         with state.claim(self) as memory:  # before the checks: they depend on what the state holds
             tensors = prepare(self.functions[function], inputs, bounds=self._bounds, window=state.window)
+            queries = tensors["input_ids"].shape[-1]
+            if isinstance(padding, bool) or not isinstance(padding, int) or not 0 <= padding < queries:
+                raise InputError(f"padding is {padding!r} of {queries} input_ids; it must be from 0 to {queries - 1}")
             outputs = await execute(self._host.functions[function], tensors, memory)
-            state.length += tensors["input_ids"].shape[-1]
+            state.length += queries - padding
         logits: NDArray[Any] = outputs[CONTRACT[function].output].numpy()
         logits = logits.reshape(-1, logits.shape[-1])
+        if padding:
+            if len(logits) != queries:
+                raise AssetError(
+                    f"{function} returns {len(logits)} rows of logits for {queries} tokens, so that padding hides the "
+                    "last one's; run it without padding"
+                )
+            logits = logits[: queries - padding]
         return (logits[-1] if rows == "last" else logits).astype(np.float32)  # a copy: the rest is freed
 
     def __enter__(self) -> Self:

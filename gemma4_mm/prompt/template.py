@@ -145,7 +145,11 @@ def _sandbox() -> Any:
 
 
 def _check_dicts(what: str, items: Any, *, hint: str) -> None:
-    for index, item in enumerate(items or ()):
+    try:
+        entries = () if items is None else tuple(items)
+    except TypeError:
+        raise InputError(f"{what}s are {type(items).__name__}, not a list; {hint}") from None
+    for index, item in enumerate(entries):
         if not isinstance(item, dict):
             raise InputError(f"{what} {index} is {type(item).__name__}, not a dict; {hint}")
 

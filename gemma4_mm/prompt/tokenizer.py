@@ -102,6 +102,16 @@ class Tokenizer:
         """`decode` of each row."""
         return [self.decode(row, skip_special_tokens=skip_special_tokens) for row in rows]
 
+    def piece(self, token_id: int) -> str | None:
+        """The vocabulary's entry of one id, undecoded (`▁the`, `<0x0A>`, `<eos>`); None for an id that it lacks."""
+        piece: str | None = self._backend.id_to_token(token_id)
+        return piece
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that `skip_special_tokens` leaves out."""
+        return frozenset(index for index, token in self._backend.get_added_tokens_decoder().items() if token.special)
+
     @cached_property
     def token_ids(self) -> TokenIds:
         """Ids of the special tokens, looked up by their text.

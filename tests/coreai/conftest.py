@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 
 import gemma4_mm.coreai
 from gemma4_mm.coreai.bundle import Bundle
+from gemma4_mm.prompt.assets import Assets
 
 if TYPE_CHECKING:
     from gemma4_mm.coreai.runtime import Runtime
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 CONVERTERS = ("coreai-core", "coreai-torch", "coreai-opt", "torch", "transformers")
 CACHE_DIR = "coreai-bundles"
 # Files that run a bundle and do not shape one: a change in them leaves the cache valid.
-RUN_ONLY = {"asset.py", "checks.py", "host.py", "runtime.py", "schema.py", "specs.py", "state.py", "stderr.py"}
+RUN_ONLY = {
+    *("asset.py", "checks.py", "host.py", "runtime.py", "schema.py", "specs.py", "state.py", "stderr.py"),
+    *("bundle_processor.py", "embeds.py", "prefix.py", "reply.py", "sampling.py", "sequence.py", "session.py"),
+    "streams.py",
+}
 
 
 def _gap(packages: tuple[str, ...]) -> str | None:
@@ -75,12 +80,78 @@ def runtime(tiny_bundle: Bundle) -> Iterator["Runtime"]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def chat_bundle(tiny_bundle: Bundle, assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle with the published chat template beside its own tokenizer."""
+    path = tmp_path_factory.mktemp("chat") / "bundle"
+    shutil.copytree(tiny_bundle.path, path)
+    (path / "tokenizer" / "chat_template.jinja").write_text(assets.read_chat_template(), "utf-8")
+    return Bundle.read(path)
+
+
+@pytest.fixture(scope="session")
+def chat_runtime(chat_bundle: Bundle) -> Iterator["Runtime"]:
+    """The same, loaded once for each worker."""
+    from gemma4_mm.coreai.runtime import Runtime
+
+    with Runtime.open(chat_bundle) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def tiny_model(coreai: None) -> Any:  # noqa: ARG001 (asks for torch)
+    """Hugging Face's model of the same weights."""
+    from gemma4_mm.coreai import tiny
+
+    return tiny.tiny_model()
+
+
+@pytest.fixture(scope="session")
+def int4_bundle(
+    cached_bundle: Callable[[str, Callable[[Path], object]], Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """Converted from a checkpoint directory by the command, as a user would."""
+    from gemma4_mm.cli.app import run
+    from gemma4_mm.coreai import tiny
+    from gemma4_mm.coreai.tiny_tokenizer import write_tokenizer
+
+    def make(path: Path) -> None:
+        checkpoint = tmp_path_factory.mktemp("checkpoint")
+        tiny.tiny_model().save_pretrained(checkpoint)
+        write_tokenizer(checkpoint, chat_template=None)
+        words = ["bundle", "convert", str(checkpoint), str(path), "--int4", "--context-length", "256", "--name", "tiny"]
+        assert run(words) == 0
+
+    return cached_bundle("int4-command", make)
+
+
+@pytest.fixture(scope="session")
+def int4_runtime(int4_bundle: Bundle) -> Iterator["Runtime"]:
+    """The same, loaded once for each worker."""
+    from gemma4_mm.coreai.runtime import Runtime
+
+    with Runtime.open(int4_bundle) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def dequantised_model(coreai: None) -> Any:  # noqa: ARG001 (asks for torch)
+    """Hugging Face's model with the weights that the INT4 bundle dequantises to."""
+    from gemma4_mm.coreai import tiny
+    from gemma4_mm.coreai.convert import load_tools
+
+    _, quantize = load_tools()
+    model = tiny.tiny_model()
+    quantize.quantize_decoder(model)  # its weights are now the dequantised ones, and it runs as any other
+    return model
+
+
 def _build_hash() -> str:
     """Changes with every source file that shapes a bundle and every version that conversion depends on."""
     package, tests = Path(gemma4_mm.coreai.__file__).parent, Path(__file__).parent
     shaping = [file for file in sorted(package.glob("*.py")) if file.name not in RUN_ONLY]
     digest = hashlib.sha256()
-    for file in (*shaping, tests / "toy.py", tests / "test_parity.py", tests / "test_assume_none.py"):
+    for file in (*shaping, tests / "toy.py", tests / "conftest.py", tests / "test_assume_none.py"):
         digest.update(file.name.encode() + file.read_bytes())
     for library in CONVERTERS:
         digest.update(f"{library}=={metadata.version(library)}".encode())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 
 from gemma4_mm.coreai.bundle import Bundle, build_metadata, write_metadata
 from gemma4_mm.coreai.constants import MultimodalConstants
+from gemma4_mm.coreai.prefix import PromptTokens
+from gemma4_mm.coreai.reply import Statistics
 from gemma4_mm.coreai.runtime import Runtime
-from gemma4_mm.errors import InputError
+from gemma4_mm.coreai.sequence import TokenSequence
+from gemma4_mm.errors import AssetError, InputError
+from gemma4_mm.inputs import ModelInputs, Segment
 
 pytestmark = pytest.mark.parity
 VOCABULARY, WIDTH = 11, 4
@@ -70,6 +75,46 @@ def test_an_open_context_axis_takes_the_rows_that_are_asked_for(toy: Runtime) ->
     toy.run("main", {"input_ids": [5]}, state=state)
     with pytest.raises(InputError, match="has 1 tokens after 5; the KV state takes 5"):
         toy.run("main", {"input_ids": [6]}, state=state)
+
+
+def test_a_sequence_takes_the_rows_and_the_width_that_the_asset_has(toy: Runtime) -> None:
+    assert toy.has_open_context
+    inputs = ModelInputs(
+        {
+            "input_ids": np.array([[1, 2, 3, 4]]),
+            "mm_token_type_ids": np.array([[0, 3, 3, 0]]),
+            "input_features": np.array([[[0.5] * 640, [1.5] * 640]], np.float32),
+            "input_features_mask": np.ones((1, 2), np.bool_),
+        },
+        segments=[
+            Segment(kind="text", row=0, start=0, stop=1),
+            Segment(kind="audio", row=0, start=1, stop=3, item=0),
+            Segment(kind="text", row=0, start=3, stop=4),
+        ],
+        profile="test",
+    )
+    attended = np.array([1, 2, 3, 4])[:, None]
+    embeds = np.array([[1.0] * WIDTH, [3.0] * WIDTH])  # twice the features
+    expected = (np.concatenate([table([1]), embeds, table([4])]) + attended).sum()
+    logits = finish(start(toy), inputs)
+    assert np.array_equal(logits, as_bfloat16(np.full(VOCABULARY, expected)))
+    with pytest.raises(AssetError, match="returns 1 rows of logits for 8 tokens, so that padding hides the last one's"):
+        finish(start(toy, chunk_lengths=(8,)), inputs)
+
+
+def start(toy: Runtime, **options: Any) -> TokenSequence:
+    defaults = {"mask_rule": "forward", "sliding_window": 16, "max_chunk": 8, "chunk_lengths": None, "rows": 32}
+    return TokenSequence(toy, **defaults | {"cache_bytes": 1 << 20} | options)
+
+
+def finish(sequence: TokenSequence, inputs: ModelInputs) -> np.ndarray:
+    steps = sequence.prefill(inputs, PromptTokens.from_inputs(inputs), Statistics())
+    answer = None
+    while True:
+        try:
+            answer = steps.send(answer).result()
+        except StopIteration as end:
+            return end.value
 
 
 def test_logits_are_picked_by_name_and_returned_as_float32(toy: Runtime) -> None:

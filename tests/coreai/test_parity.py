@@ -1,6 +1,5 @@
 """Greedy tokens of the tiny bundle on Apple's runtime are those of Hugging Face's `generate` on the same weights."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,11 @@ LOGIT_TOLERANCE = 1e-3  # the two add in different orders; a wrong mask moves lo
 LAYOUTS = ("t", "tt", "tit", "titit", "tvt", "tat", "tiatvt", "iit", "ait", "vat")
 
 
-@pytest.fixture(scope="module")
-def model(request: pytest.FixtureRequest) -> Any:
-    request.getfixturevalue("coreai")
-    from gemma4_mm.coreai.tiny import tiny_model
-
-    return tiny_model()
-
-
 @pytest.mark.parametrize("rule", ["forward", "static"])
 @pytest.mark.parametrize(("seed", "layout"), list(enumerate(LAYOUTS)))
-def test_multimodal_prefill_then_decode(runtime: Runtime, model: Any, seed: int, layout: str, rule: str) -> None:
+def test_multimodal_prefill_then_decode(runtime: Runtime, tiny_model: Any, seed: int, layout: str, rule: str) -> None:
     prompt = drive.make_prompt(layout, seed=seed)
-    expected, expected_logits = drive.reference(model, prompt, rule=rule, n_tokens=N_TOKENS)
+    expected, expected_logits = drive.reference(tiny_model, prompt, rule=rule, n_tokens=N_TOKENS)
     state = runtime.new_state()
     logits = drive.prefill(runtime, prompt, state, rule=rule)
     tokens, rows = drive.decode(runtime, logits, state, n_tokens=N_TOKENS)
@@ -39,9 +30,9 @@ def test_multimodal_prefill_then_decode(runtime: Runtime, model: Any, seed: int,
 
 
 @pytest.mark.parametrize("seed", [100, 101])
-def test_text_alone_through_main(runtime: Runtime, model: Any, seed: int) -> None:
+def test_text_alone_through_main(runtime: Runtime, tiny_model: Any, seed: int) -> None:
     prompt = drive.make_prompt("ttt", seed=seed)
-    expected, expected_logits = drive.reference(model, prompt, rule="forward", n_tokens=N_TOKENS)
+    expected, expected_logits = drive.reference(tiny_model, prompt, rule="forward", n_tokens=N_TOKENS)
     state = runtime.new_state()
     logits = runtime.run("main", {"input_ids": prompt.ids}, state=state)
     tokens, rows = drive.decode(runtime, logits, state, n_tokens=N_TOKENS)
@@ -50,37 +41,37 @@ def test_text_alone_through_main(runtime: Runtime, model: Any, seed: int) -> Non
 
 
 @pytest.mark.parametrize("rule", ["forward", "static"])
-def test_chunks_between_blocks_change_nothing(runtime: Runtime, model: Any, rule: str) -> None:
+def test_chunks_between_blocks_change_nothing(runtime: Runtime, tiny_model: Any, rule: str) -> None:
     prompt = drive.make_prompt("titvt", seed=7)
-    expected, _ = drive.reference(model, prompt, rule=rule, n_tokens=N_TOKENS)
+    expected, _ = drive.reference(tiny_model, prompt, rule=rule, n_tokens=N_TOKENS)
     first_end = prompt.ids.index(drive.IDS.eoi) + 1
     state = runtime.new_state()
     logits = drive.prefill(runtime, prompt, state, rule=rule, cuts=(2, first_end, len(prompt.ids) - 1))
     assert drive.decode(runtime, logits, state, n_tokens=N_TOKENS)[0] == expected
 
 
-def test_a_cut_block_is_noticed(runtime: Runtime, model: Any) -> None:
+def test_a_cut_block_is_noticed(runtime: Runtime, tiny_model: Any) -> None:
     """The comparison can fail: a chunk that ends inside an image gives other logits."""
     prompt = drive.make_prompt("tit", seed=8)
-    _, expected = drive.reference(model, prompt, rule="forward", n_tokens=1)
+    _, expected = drive.reference(tiny_model, prompt, rule="forward", n_tokens=1)
     inside = prompt.ids.index(drive.IDS.image) + 5
     logits = drive.prefill(runtime, prompt, runtime.new_state(), rule="forward", cuts=(inside,))
     assert np.abs(logits - expected[0]).max() > 100 * LOGIT_TOLERANCE
 
 
-def test_the_other_rule_is_noticed(runtime: Runtime, model: Any) -> None:
+def test_the_other_rule_is_noticed(runtime: Runtime, tiny_model: Any) -> None:
     prompt = drive.make_prompt("tit", seed=9)
-    _, expected = drive.reference(model, prompt, rule="forward", n_tokens=1)
+    _, expected = drive.reference(tiny_model, prompt, rule="forward", n_tokens=1)
     logits = drive.prefill(runtime, prompt, runtime.new_state(), rule="static")
     assert np.abs(logits - expected[0]).max() > 10 * LOGIT_TOLERANCE
 
 
-def test_a_sampled_placeholder_is_read_as_padding_as_in_the_reference(runtime: Runtime, model: Any) -> None:
+def test_a_sampled_placeholder_is_read_as_padding_as_in_the_reference(runtime: Runtime, tiny_model: Any) -> None:
     import torch
 
     ids = [drive.IDS.bos, 300, drive.IDS.image, 301, drive.IDS.audio, 302, drive.IDS.video]
     with torch.no_grad():
-        expected = model(input_ids=torch.tensor([ids])).logits[0].numpy()
+        expected = tiny_model(input_ids=torch.tensor([ids])).logits[0].numpy()
     rows = runtime.run("main", {"input_ids": ids}, state=runtime.new_state(), rows="all")
     assert np.abs(rows - expected).max() < LOGIT_TOLERANCE
 
@@ -95,49 +86,20 @@ def test_rewinding_to_a_prefix_continues_it(runtime: Runtime) -> None:
     assert np.abs(again - whole).max() < LOGIT_TOLERANCE
 
 
-@pytest.fixture(scope="module")
-def int4_bundle(cached_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Converted from a checkpoint directory by the command, as a user would."""
-    from gemma4_mm.cli.app import run
-    from gemma4_mm.coreai.tiny import tiny_model
-    from gemma4_mm.coreai.tiny_tokenizer import write_tokenizer
-
-    def make(path: Any) -> None:
-        checkpoint = tmp_path_factory.mktemp("checkpoint")
-        tiny_model().save_pretrained(checkpoint)
-        write_tokenizer(checkpoint, chat_template=None)
-        words = ["bundle", "convert", str(checkpoint), str(path), "--int4", "--context-length", "256", "--name", "tiny"]
-        assert run(words) == 0
-
-    bundle: Bundle = cached_bundle("int4-command", make)
-    return bundle
-
-
-@pytest.fixture(scope="module")
-def int4_runtime(int4_bundle: Bundle) -> Iterator[Runtime]:
-    with Runtime.open(int4_bundle) as opened:
-        yield opened
-
-
 def test_the_convert_command_writes_what_its_options_say(int4_bundle: Bundle) -> None:
     assert int4_bundle.metadata["compression"] == "int4-block32"
     assert (int4_bundle.name, int4_bundle.max_context) == ("tiny", 256)
 
 
-def test_int4_is_the_reference_with_dequantised_weights(int4_runtime: Runtime) -> None:
-    from gemma4_mm.coreai.convert import load_tools
-    from gemma4_mm.coreai.tiny import tiny_model
-
-    _, quantize = load_tools()
-    model = tiny_model()
-    quantize.quantize_decoder(model)  # its weights are now the dequantised ones, and Hugging Face runs it as any other
-    original = tiny_model()
+def test_int4_is_the_reference_with_dequantised_weights(
+    int4_runtime: Runtime, dequantised_model: Any, tiny_model: Any
+) -> None:
     for seed, layout in enumerate(("tt", "tit", "tat")):
         prompt = drive.make_prompt(layout, seed=200 + seed)
-        expected, expected_logits = drive.reference(model, prompt, rule="forward", n_tokens=N_TOKENS)
+        expected, expected_logits = drive.reference(dequantised_model, prompt, rule="forward", n_tokens=N_TOKENS)
         state = int4_runtime.new_state()
         logits = drive.prefill(int4_runtime, prompt, state, rule="forward")
         tokens, rows = drive.decode(int4_runtime, logits, state, n_tokens=N_TOKENS)
         assert tokens == expected
         assert np.abs(rows - expected_logits).max() < 2e-4
-        assert np.abs(drive.reference(original, prompt, rule="forward", n_tokens=1)[1] - rows[:1]).max() > 0.01
+        assert np.abs(drive.reference(tiny_model, prompt, rule="forward", n_tokens=1)[1] - rows[:1]).max() > 0.01

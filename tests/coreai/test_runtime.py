@@ -134,6 +134,28 @@ def test_the_last_place_of_a_state_can_be_filled(runtime: Runtime) -> None:
         runtime.run("main", {"input_ids": [300]}, state=state)
 
 
+def test_padding_is_neither_kept_nor_among_the_logits(runtime: Runtime) -> None:
+    plain, padded = runtime.new_state(), runtime.new_state()
+    expected = runtime.run("main", {"input_ids": IDS}, state=plain, rows="all")
+    filled = {"input_ids": [*IDS, 0, 0, 0]}
+    rows = runtime.run("main", filled, state=padded, rows="all", padding=3)
+    assert rows.shape == expected.shape
+    assert np.abs(rows - expected).max() < 1e-4
+    assert padded.length == 4
+    last = runtime.run("main", filled, state=runtime.new_state(), padding=3)
+    assert np.array_equal(last, rows[-1])
+    further = [runtime.run("main", {"input_ids": [303]}, state=state) for state in (plain, padded)]
+    assert np.abs(further[0] - further[1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("padding", [-1, 4, True, 1.0, None])
+def test_padding_is_less_than_the_tokens(runtime: Runtime, padding: Any) -> None:
+    state = runtime.new_state()
+    with pytest.raises(InputError, match=f"padding is {padding} of 4 input_ids; it must be from 0 to 3"):
+        runtime.run("main", {"input_ids": IDS}, state=state, padding=padding)
+    assert state.length == 0
+
+
 @pytest.mark.parametrize("length", [-1, 5, True, 1.0, None])
 def test_a_state_rewinds_only_to_what_it_holds(runtime: Runtime, length: Any) -> None:
     state = runtime.new_state()
@@ -245,6 +267,33 @@ def test_a_runtime_that_is_dropped_ends_its_thread(tiny_bundle: Bundle) -> None:
     del opened
     gc.collect()
     assert set(threading.enumerate()) == before
+
+
+def test_the_process_ends_well_although_a_native_thread_comes_back_late(tiny_bundle: Bundle) -> None:
+    """The thread that delivers a result is held in the wake-up call; at the end it would abort the process."""
+    code = (
+        "import os, select, sys, threading, time\n"
+        "from gemma4_mm.coreai.runtime import Runtime\n"
+        "read, write = os.pipe()\n"
+        "class Last:\n"  # of what the interpreter takes down: tells that thread to come back, and waits for it
+        "    def __del__(self, tell=os.write, to=write, sleep=time.sleep): tell(to, b'.'); sleep(1)\n"
+        "sys.modules['last'] = Last()\n"
+        "runtime = Runtime.open(sys.argv[1])\n"
+        "loop = runtime._host._loop\n"
+        "wake = loop._write_to_self\n"
+        "ours = {thread.ident for thread in threading.enumerate()}\n"
+        "def hold():\n"
+        "    wake()\n"
+        "    if threading.get_ident() not in ours: select.select([read], [], [], 4)\n"
+        "loop._write_to_self = hold\n"
+        "runtime.run('embed_audio', {'input_features': [[0.0] * 640]})\n"
+        "loop._write_to_self = wake\n"
+        "print('done', flush=True)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_bundle.path)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
 
 
 def test_what_the_runtime_refuses_after_all_checks_is_an_execution_error(tiny_bundle: Bundle) -> None:
