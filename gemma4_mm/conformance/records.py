@@ -87,7 +87,10 @@ class Case:
     summary: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", MappingProxyType(dict(self.inputs)))
+        inputs = {
+            name: np.ascontiguousarray(array) for name, array in self.inputs.items()
+        }  # files keep bytes, not strides
+        object.__setattr__(self, "inputs", MappingProxyType(inputs))
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
 
