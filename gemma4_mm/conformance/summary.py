@@ -102,7 +102,7 @@ def _verdict(report: ParityReport) -> Iterator[str]:
         yield f"nothing was compared: the subject gave no stage of {report.n_cases:,} cases"
         return
     failed = {result.case for result in report.failures}
-    yield f"{len(failed):,} of {amount} differ in {len(report.failures):,} stages{missing}"
+    yield f"{len(failed):,} cases differ, in {len(report.failures):,} stages (of {amount}{missing})"
     suspects = Counter(result.suspects[0].words for result in report.failures if result.suspects)
     for words, count in suspects.most_common():
         yield f"  {count:,} × {words}"
