@@ -162,8 +162,8 @@ def test_the_first_difference_in_words(expected_of):
     difference = resized.difference
     share = 100 * difference.n_different / resized.n_values
     assert resized.message == (
-        f"case image-letters, stage resized_rgb, {difference.first}; {share:.3g} % of values differ by 1: this looks like "
-        "Pillow's bicubic"
+        f"case image-letters, stage resized_rgb, {difference.first}; {share:.3g} % of values differ by 1: this looks "
+        "like Pillow's bicubic"
     )
     own, theirs = (run_subject(side, case).stages["resized_rgb"] for side in (faults.right, faults.pillow_resize))
     row, column, channel = np.argwhere(own != theirs)[0]
