@@ -18,6 +18,7 @@ from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
 from gemma4_mm.cli.generate import generate
 from gemma4_mm.cli.masks import masks
+from gemma4_mm.cli.parity import parity
 from gemma4_mm.cli.plan import plan
 from gemma4_mm.errors import Gemma4MMError, InvariantError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, batch, plan, masks, generate, chat, assets, demo):
+for command in (encode, batch, plan, masks, generate, chat, parity, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
 
