@@ -1,0 +1,1 @@
+"""Does another implementation compute the same? Named cases, staged results, an exact comparison, a report in words."""
