@@ -1,0 +1,34 @@
+"""Parity reports as files: a page to read, a table for a pull request, or JSON to read back."""
+
+from pathlib import Path
+from typing import Final
+
+from gemma4_mm.conformance.records import ParityReport
+from gemma4_mm.conformance.report.render import render_html, render_markdown
+from gemma4_mm.errors import InputError
+
+_FORMATS: Final = {
+    ".html": render_html,
+    ".md": render_markdown,
+    ".json": lambda report: report.to_json() + "\n",
+}
+
+
+def write_report(report: ParityReport, path: Path) -> None:
+    """Write a report in the format that the suffix names.
+
+    Args:
+        report: a whole run.
+        path: `.html`, one file that holds its pictures and fetches nothing; `.md`, short, for a pull request; `.json`,
+            which `ParityReport.from_json` reads back.
+
+    Raises:
+        InputError: an unknown suffix, or a path that cannot be written.
+    """
+    render = _FORMATS.get(path.suffix.lower())
+    if render is None:
+        raise InputError(f"{path} ends in {path.suffix or 'no suffix'!r}; a report ends in {', '.join(_FORMATS)}")
+    try:
+        path.write_text(render(report), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose a writable path") from error

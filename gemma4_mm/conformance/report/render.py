@@ -1,0 +1,129 @@
+"""Reports as text: one HTML page, or Markdown for a pull request."""
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from gemma4_mm import __version__
+from gemma4_mm.conformance.records import STAGES, CaseKind, Crop, ParityReport, StageResult
+from gemma4_mm.conformance.report.pictures import Picture, draw_crop, place
+from gemma4_mm.conformance.report.summary import CaseSummary, StageCount, count_stages, group_cases, verdict
+from gemma4_mm.optional import require
+
+_OPEN_CASES: Final = 3  # different cases that are shown unfolded
+_DRAWN_STAGES: Final = 120  # a picture takes a few kilobytes; beyond so many the page gets slow to load
+_MARKDOWN_ROWS: Final = 30  # GitHub refuses comments of more than 65,536 characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawing:
+    """The pictures of one stage, and where in it they are from."""
+
+    where: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matrix:
+    """All cases of a kind against the stages that they have."""
+
+    kind: CaseKind
+    stages: tuple[str, ...]
+    rows: tuple[tuple[CaseSummary, dict[str, StageResult]], ...]
+
+
+def render_html(report: ParityReport) -> str:
+    """One page that stands alone: styles and pictures are in it, and it has no script."""
+    return _render("report.html.jinja", report)
+
+
+def render_markdown(report: ParityReport) -> str:
+    """A short comment for a pull request: the verdict, a table, and what differs under a fold."""
+    return _render("report.md.jinja", report)
+
+
+def _render(template: str, report: ParityReport) -> str:
+    jinja2 = require("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gemma4_mm.conformance.report"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"count": "{:,}".format, "share": _share, "cell": _markdown_cell, "code": _markdown_code}
+    cases = group_cases(report)
+    different = [case for case in cases if case.differences]
+    text: str = environment.get_template(template).render(
+        report=report,
+        version=__version__,
+        verdict=verdict(report),
+        counts=_by_kind(count_stages(report)),
+        different=different,
+        drawings=_draw(different),
+        matrices=_matrices(cases),
+        open_cases=_OPEN_CASES,
+        most_rows=_MARKDOWN_ROWS,
+    )
+    return text
+
+
+def _by_kind(counts: Iterable[StageCount]) -> list[tuple[CaseKind, list[StageCount]]]:
+    ordered = sorted(counts, key=lambda count: list(STAGES).index(count.kind))
+    return [(kind, _in_order(group)) for kind, group in groupby(ordered, key=lambda count: count.kind)]
+
+
+def _in_order(counts: Iterable[StageCount]) -> list[StageCount]:
+    """In the order of the computation; what is no stage of it comes last."""
+    return sorted(counts, key=lambda count: _position(count.kind, count.stage))
+
+
+def _position(kind: CaseKind, stage: str) -> int:
+    known = STAGES[kind]
+    return known.index(stage) if stage in known else len(known)
+
+
+def _draw(cases: Iterable[CaseSummary]) -> dict[tuple[str, str], _Drawing]:
+    """Pictures by case and stage."""
+    crops: dict[tuple[str, str], Crop] = {
+        (case.name, result.stage): result.difference.crop
+        for case in cases
+        for result in case.differences
+        if result.difference is not None and result.difference.crop is not None
+    }
+    return {
+        key: _Drawing(where=place(crop), pictures=draw_crop(crop)) for key, crop in list(crops.items())[:_DRAWN_STAGES]
+    }
+
+
+def _matrices(cases: Iterable[CaseSummary]) -> list[_Matrix]:
+    matrices = []
+    for kind in STAGES:
+        rows = [(case, {result.stage: result for result in case.results}) for case in cases if case.kind == kind]
+        stages = {stage for _, results in rows for stage in results}
+        if rows:
+            ordered = tuple(sorted(stages, key=lambda stage: (_position(kind, stage), stage)))
+            matrices.append(_Matrix(kind=kind, stages=ordered, rows=tuple(rows)))
+    return matrices
+
+
+def _share(part: int, whole: int) -> str:
+    """A percentage of two digits; never 0 % of something, nor 100 % of less than all."""
+    if part in (0, whole):
+        return "100 %" if part else "0 %"
+    percent = 100 * part / whole
+    return "< 0.01 %" if percent < 0.01 else "> 99.9 %" if percent > 99.9 else f"{percent:.2g} %"
+
+
+def _markdown_cell(text: Any) -> str:
+    """Text within a table or a paragraph of Markdown, which shows as it is."""
+    escaped = html.escape(" ".join(str(text).split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]|~#@" else letter for letter in escaped)
+
+
+def _markdown_code(text: Any) -> str:
+    """A name as code."""
+    return f"<code>{_markdown_cell(text)}</code>"
