@@ -126,7 +126,8 @@ class Profile:
         name: e.g. "transformers-5.24"; part of every content key and report.
         alpha: transparent pixels are composited on white (5.21 and later) or the alpha channel is dropped.
         string_image_exif: EXIF orientation of images given as path, URL or base64; ignored before 5.21.
-        frame_sampling: `arange(n)·T // n` (5.18 and later), or `arange(0, T, T/n)` in floats before.
+        frame_sampling: `arange(n)·T // n` (5.18 and later), or `arange(0, T, T/n)` in floats before, where a single
+            frame cannot be sampled of an array.
         video_layout: frames of all videos concatenated and counted in `num_frames_per_video` (5.19 and later), or
             stacked per video, without counts.
         placeholder_counts: a count that disagrees with the media is an error (strict, 5.23 and later).

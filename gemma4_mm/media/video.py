@@ -216,6 +216,11 @@ def _frames_metadata(frames: Frames, given: GivenMetadata | None, sampling: _Sam
                 f"{frames.label} has {len(frames)} frames, but its video_metadata says {total_frames}; give all of "
                 "them, or pass do_sample_frames=False with frames_indices"
             )
+        if len(indices) == 1 and sampling.profile.frame_sampling == "float":
+            raise InputError(
+                f"{frames.label}: {sampling.profile.name} fails where one frame of an array is sampled; sample two, pass "
+                "do_sample_frames=False, or use a profile of 5.18 or later"
+            )
     else:
         indices = _given_indices(frames, given)
         check_frames(len(indices), name=frames.label, limits=sampling.limits)

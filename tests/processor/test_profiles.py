@@ -34,6 +34,15 @@ def test_videos_are_stacked_and_uncounted_before_5_19(of_release, version, shape
     assert inputs.profile == f"transformers-{version}"
 
 
+def test_one_frame_of_an_array_cannot_be_sampled_before_5_18(of_release):
+    clip = np.zeros((4, 30, 40, 3), np.uint8)
+    with pytest.raises(InputError, match=r"one frame of an array"):
+        of_release("5.17")(text="<|video|>", videos=clip, num_frames=1)
+    assert of_release("5.18")(text="<|video|>", videos=clip, num_frames=1)["pixel_values_videos"].shape[-3] == 1
+    unsampled = of_release("5.17")(text="<|video|>", videos=clip[:1], do_sample_frames=False)
+    assert unsampled["pixel_values_videos"].shape == (1, 1, 70, 6912)
+
+
 def test_videos_of_different_length_cannot_be_stacked(of_release):
     clips = [np.zeros((frames, 30, 40, 3), np.uint8) for frames in (2, 3)]
     with pytest.raises(InputError, match="cannot be stacked"):
