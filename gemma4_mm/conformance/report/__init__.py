@@ -1,5 +1,6 @@
 """Parity reports as files: a page to read, a table for a pull request, or JSON to read back."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -7,7 +8,7 @@ from gemma4_mm.conformance.records import ParityReport
 from gemma4_mm.conformance.report.render import render_html, render_markdown
 from gemma4_mm.errors import InputError
 
-_FORMATS: Final = {
+_FORMATS: Final[Mapping[str, Callable[[ParityReport], str]]] = {
     ".html": render_html,
     ".md": render_markdown,
     ".json": lambda report: report.to_json() + "\n",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gemma4_mm.conformance.records import Crop
 
-_SIDE_PX: Final = 240  # about so large are pictures shown
+_SIDE_PX: Final = 288  # about so large are pictures shown
 _GRID_CELL_PX: Final = 5  # cells of at least this size have lines between them, and marks in them
 _UNSEEN: Final = (255, 255, 255)
 _SEEN: Final = (33, 113, 181)
@@ -62,12 +62,13 @@ def _draw_pixels(crop: Crop) -> tuple[Picture, Picture, Picture]:
     distance = np.abs(crop.expected.astype(np.int16) - crop.actual)
     gain = 255 // max(int(distance.max()), 1)
     n_different = int((distance > 0).any(axis=2).sum())
+    title = f"difference ×{gain}" if n_different else "difference: below one level"
     where = place(crop)
     return (
         _picture("expected", f"The reference's pixels, {where}", crop.expected),
         _picture("actual", f"The subject's pixels, {where}", crop.actual),
         _picture(
-            f"difference ×{gain}",
+            title,
             f"Distances amplified {gain} times: {n_different} of {distance[..., 0].size} pixels differ, by at most "
             f"{distance.max()}",
             (distance * gain).astype(np.uint8),
@@ -79,7 +80,7 @@ def _draw_mask(crop: Crop) -> tuple[Picture, Picture, Picture]:
     expected, actual = crop.expected != 0, crop.actual != 0
     cell_px = max(1, _SIDE_PX // max(expected.shape))
     leaked, missed = actual & ~expected, expected & ~actual
-    difference = np.where(expected[..., None], np.uint8(_BOTH), np.uint8(_UNSEEN))
+    difference = np.where(expected[..., None], _BOTH, _UNSEEN).astype(np.uint8)
     difference[leaked], difference[missed] = _LEAKED, _MISSED
     painted = _paint_cells(difference, cell_px)
     if cell_px >= _GRID_CELL_PX:
@@ -99,7 +100,7 @@ def _draw_mask(crop: Crop) -> tuple[Picture, Picture, Picture]:
 
 
 def _mask_picture(title: str, description: str, mask: NDArray[np.bool_], cell_px: int) -> Picture:
-    colours = np.where(mask[..., None], np.uint8(_SEEN), np.uint8(_UNSEEN))
+    colours = np.where(mask[..., None], _SEEN, _UNSEEN).astype(np.uint8)
     return _picture(title, description, _paint_cells(colours, cell_px))
 
 

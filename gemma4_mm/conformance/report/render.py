@@ -56,7 +56,7 @@ def _render(template: str, report: ParityReport) -> str:
     )
     environment.filters |= {"count": "{:,}".format, "share": _share, "cell": _markdown_cell, "code": _markdown_code}
     cases = group_cases(report)
-    different = [case for case in cases if case.differences]
+    different = [case for case in cases if case.failures]
     text: str = environment.get_template(template).render(
         report=report,
         version=__version__,
@@ -64,6 +64,7 @@ def _render(template: str, report: ParityReport) -> str:
         counts=_by_kind(count_stages(report)),
         different=different,
         drawings=_draw(different),
+        most_drawings=_DRAWN_STAGES,
         matrices=_matrices(cases),
         open_cases=_OPEN_CASES,
         most_rows=_MARKDOWN_ROWS,
@@ -91,7 +92,7 @@ def _draw(cases: Iterable[CaseSummary]) -> dict[tuple[str, str], _Drawing]:
     crops: dict[tuple[str, str], Crop] = {
         (case.name, result.stage): result.difference.crop
         for case in cases
-        for result in case.differences
+        for result in case.failures
         if result.difference is not None and result.difference.crop is not None
     }
     return {
@@ -111,11 +112,11 @@ def _matrices(cases: Iterable[CaseSummary]) -> list[_Matrix]:
 
 
 def _share(part: int, whole: int) -> str:
-    """A percentage of two digits; never 0 % of something, nor 100 % of less than all."""
+    """A percentage of three digits; never 0 % of something, nor 100 % of less than all."""
     if part in (0, whole):
         return "100 %" if part else "0 %"
     percent = 100 * part / whole
-    return "< 0.01 %" if percent < 0.01 else "> 99.9 %" if percent > 99.9 else f"{percent:.2g} %"
+    return "< 0.01 %" if percent < 0.01 else "> 99.9 %" if percent > 99.9 else f"{percent:.3g} %"
 
 
 def _markdown_cell(text: Any) -> str:

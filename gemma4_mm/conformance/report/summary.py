@@ -14,8 +14,9 @@ class StageCount:
         kind: the cases' kind.
         stage: its name.
         oracle: what it was compared with.
-        n_cases: cases that have it.
-        n_different_cases: cases in which it is not equal.
+        n_cases: cases in which it was compared.
+        n_failures: cases in which it is not equal.
+        n_left_out: cases for which a partial subject did not give it.
         n_values: values compared.
         n_different: values that differ.
         histogram: distances of the values that differ to counts, ascending.
@@ -25,7 +26,8 @@ class StageCount:
     stage: str
     oracle: str
     n_cases: int
-    n_different_cases: int
+    n_failures: int
+    n_left_out: int
     n_values: int
     n_different: int
     histogram: dict[str, int]
@@ -39,27 +41,29 @@ class CaseSummary:
         name: the case's name.
         kind: the case's kind.
         results: its stages.
+        failures: those that are not equal; the first is the one to look at, others often follow from it.
     """
 
     name: str
     kind: CaseKind
     results: tuple[StageResult, ...]
-
-    @property
-    def differences(self) -> tuple[StageResult, ...]:
-        """The stages that are not equal; the first is the one to look at, others often follow from it."""
-        return tuple(result for result in self.results if result.status != "equal")
+    failures: tuple[StageResult, ...]
 
 
 def verdict(report: ParityReport) -> str:
     """The result in one line, e.g. "412 cases, 2,310 stages: every value equal"."""
     if not report.results:
         return "Nothing was compared"
-    scope = f"{_count(report.n_cases, 'case')}, {_count(len(report.results), 'stage')}"
+    n_left_out = sum(_is_left_out(report, result) for result in report.results)
+    n_compared = len(report.results) - n_left_out
     if report.passed:
-        return f"{scope}: every value equal"
-    different = len({result.case for result in report.differences})
-    return f"{different:,} of {scope}: {'differs' if different == 1 else 'differ'}"
+        left_out = f"; {_count(n_left_out, 'stage')} left out by the subject" if n_left_out else ""
+        return f"{_count(report.n_cases, 'case')}, {_count(n_compared, 'stage')}: every value equal{left_out}"
+    if not report.failures:
+        return "Nothing was compared: the subject left every stage out"
+    n_cases, n_stages = len({result.case for result in report.failures}), len(report.failures)
+    verb = "differs" if n_cases == 1 else "differ"
+    return f"{n_cases:,} of {_count(report.n_cases, 'case')} {verb}, in {n_stages:,} of {_count(n_compared, 'stage')}"
 
 
 def count_stages(report: ParityReport) -> tuple[StageCount, ...]:
@@ -67,7 +71,7 @@ def count_stages(report: ParityReport) -> tuple[StageCount, ...]:
     groups: dict[tuple[CaseKind, str], list[StageResult]] = {}
     for result in report.results:
         groups.setdefault((result.kind, result.stage), []).append(result)
-    return tuple(_count_stage(results) for results in groups.values())
+    return tuple(_count_stage(report, results) for results in groups.values())
 
 
 def group_cases(report: ParityReport) -> tuple[CaseSummary, ...]:
@@ -75,21 +79,34 @@ def group_cases(report: ParityReport) -> tuple[CaseSummary, ...]:
     groups: dict[str, list[StageResult]] = {}
     for result in report.results:
         groups.setdefault(result.case, []).append(result)
+    failures = set(map(id, report.failures))
     return tuple(
-        CaseSummary(name=name, kind=results[0].kind, results=tuple(results)) for name, results in groups.items()
+        CaseSummary(
+            name=name,
+            kind=results[0].kind,
+            results=tuple(results),
+            failures=tuple(result for result in results if id(result) in failures),
+        )
+        for name, results in groups.items()
     )
 
 
-def _count_stage(results: Sequence[StageResult]) -> StageCount:
+def _is_left_out(report: ParityReport, result: StageResult) -> bool:
+    return report.partial and result.status == "missing"
+
+
+def _count_stage(report: ParityReport, results: Sequence[StageResult]) -> StageCount:
     first = results[0]
+    compared = [result for result in results if not _is_left_out(report, result)]
     return StageCount(
         kind=first.kind,
         stage=first.stage,
         oracle=first.oracle,
-        n_cases=len(results),
-        n_different_cases=sum(result.status != "equal" for result in results),
-        n_values=sum(result.n_values for result in results),
-        n_different=sum(result.n_different for result in results),
+        n_cases=len(compared),
+        n_failures=sum(result.status != "equal" for result in compared),
+        n_left_out=len(results) - len(compared),
+        n_values=sum(result.n_values for result in compared),
+        n_different=sum(result.n_different for result in compared),
         histogram=_merge(result.difference.histogram for result in results if result.difference is not None),
     )
 
