@@ -21,16 +21,18 @@ environment: with one, whoever has gemma4-mm installed would wait for numpy in t
 
 import os
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from gemma4_mm import __version__
 from gemma4_mm.errors import AssetError
-from gemma4_mm.processor import Processor
-from gemma4_mm.prompt.assets import Assets, fetch_assets, find_assets
 from gemma4_mm.testing.oracle import Oracle, find_oracle
-from gemma4_mm.testing.parity import ParityChecker
+
+if TYPE_CHECKING:  # the fixtures import what they give: most runs of a suite need none of it
+    from gemma4_mm.processor import Processor
+    from gemma4_mm.prompt.assets import Assets
+    from gemma4_mm.testing.parity import ParityChecker
 
 _ORACLE: Final = pytest.StashKey[Oracle]()
 _NEEDING: Final = frozenset({"gemma4_parity", "gemma4_oracle"})
@@ -81,17 +83,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def gemma4_assets(pytestconfig: pytest.Config) -> Assets:
+def gemma4_assets(pytestconfig: pytest.Config) -> "Assets":
     """The published tokenizer, template and configuration, from the cache or brought there once.
 
     Skips, with the reason, where they cannot be had; fails if CI is set.
     """
+    from gemma4_mm.prompt.assets import fetch_assets
+
     source = pytestconfig.getini("gemma4_assets_source")
     try:
-        try:
-            return find_assets()
-        except AssetError:
-            return fetch_assets(source=source)
+        return fetch_assets(source=source)
     except AssetError as error:
         if os.environ.get("CI"):
             raise
@@ -99,13 +100,15 @@ def gemma4_assets(pytestconfig: pytest.Config) -> Assets:
 
 
 @pytest.fixture(scope="session")
-def gemma4_processor(gemma4_assets: Assets) -> Processor:
+def gemma4_processor(gemma4_assets: "Assets") -> "Processor":
     """This package's processor over the published files; needs no torch."""
+    from gemma4_mm.processor import Processor
+
     return Processor.from_pretrained(gemma4_assets.tokenizer.parent)
 
 
 @pytest.fixture(scope="session")
-def gemma4_oracle(pytestconfig: pytest.Config, gemma4_assets: Assets) -> Any:
+def gemma4_oracle(pytestconfig: pytest.Config, gemma4_assets: "Assets") -> Any:
     """The live oracle in this process: transformers' `Gemma4UnifiedProcessor` over the published files."""
     python = pytestconfig.stash[_ORACLE].python
     if python is not None:
@@ -116,8 +119,10 @@ def gemma4_oracle(pytestconfig: pytest.Config, gemma4_assets: Assets) -> Any:
 
 
 @pytest.fixture(scope="session")
-def gemma4_parity(pytestconfig: pytest.Config, gemma4_assets: Assets) -> Iterator[ParityChecker]:
+def gemma4_parity(pytestconfig: pytest.Config, gemma4_assets: "Assets") -> "Iterator[ParityChecker]":
     """Compares a port with the live oracle, which runs in a process of its own; see `ParityChecker`."""
+    from gemma4_mm.testing.parity import ParityChecker
+
     python = pytestconfig.stash[_ORACLE].python
     with ParityChecker(python=python, tokenizer=gemma4_assets.tokenizer.parent) as checker:
         yield checker

@@ -13,7 +13,7 @@ from PIL import Image
 from gemma4_mm.conformance.records import Crop, ParityReport
 from gemma4_mm.conformance.report import write_report
 from gemma4_mm.conformance.report.pictures import draw_crop, place
-from gemma4_mm.conformance.report.summary import count_stages, group_cases, verdict
+from gemma4_mm.conformance.report.words import add_distances, group_cases, verdict
 from gemma4_mm.errors import InputError
 from tests.conformance.reports import HOSTILE, failing_report, mask_crop, passing_report, pixel_crop
 
@@ -69,15 +69,13 @@ def test_verdicts_are_sentences():
     assert verdict(left_out) == "Nothing was compared: the subject left every stage out"
 
 
-def test_stages_are_counted_over_their_cases():
-    counts = {(count.kind, count.stage): count for count in count_stages(failing_report())}
-    resized = counts["image", "resized_rgb"]
-    assert (resized.n_cases, resized.n_failures, resized.n_values, resized.n_different) == (4, 1, 769_080, 1834)
-    assert counts["audio", "frames"].n_different == 640  # of another shape: none can be compared
-    assert list(counts["image", "patches"].histogram) == ["9-16", "nan"]
-    assert counts["video", "patches"].n_failures == 0
-    (partial,) = [c for c in count_stages(passing_report(partial=True)) if (c.kind, c.stage) == ("image", "source_rgb")]
-    assert (partial.n_cases, partial.n_left_out, partial.n_failures, partial.n_values) == (3, 1, 0, 3000)
+def test_distances_are_added_over_cases():
+    distances = {(stage.kind, stage.stage): stage.counts for stage in add_distances(failing_report())}
+    assert list(distances["image", "patches"].items()) == [("9-16", 2), ("nan", 5)]
+    assert distances["image", "resized_rgb"] == {"1": 1800, "2": 30, "3-4": 4}
+    twice = replace(failing_report(), results=failing_report().results * 2)
+    assert {stage.stage: stage.counts for stage in add_distances(twice)}["patches"] == {"9-16": 4, "nan": 10}
+    assert add_distances(passing_report()) == ()
 
 
 def test_what_a_partial_subject_leaves_out_is_no_failure():
@@ -111,7 +109,7 @@ def test_the_page_says_what_differs_in_words(tmp_path):
     for words in (
         "4 of 19 cases differ, in 5 of 123 stages",
         "case exif-6, stage resized_rgb, pixel (row 12, column 40) channel G: 131, expected 130: this looks like",
-        "pillow-bicubic Pillow's bicubic: it gives 99.9 % of the different values",
+        "pillow-bicubic Pillow's bicubic: it gives 97 % of the different values",
         "resized_rgb , rows 64 to 95, columns 0 to 39 of frame 2",
         "resized_rgb transformers 4 3 1 769,080 1,834 0.238 %",
         "How far off",
@@ -193,8 +191,11 @@ def test_the_suffix_names_the_format(tmp_path):
         write_report(passing_report(), tmp_path / "report.txt")
     with pytest.raises(InputError, match="ends in 'no suffix'"):
         write_report(passing_report(), tmp_path / "report")
-    with pytest.raises(InputError, match=r"cannot write .*choose a writable path"):
+    with pytest.raises(InputError, match=r"nowhere is no directory; choose a writable path"):
         write_report(passing_report(), tmp_path / "nowhere" / "report.html")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*choose a writable path"):
+        write_report(passing_report(), tmp_path / "folder.html")
     write_report(passing_report(), tmp_path / "REPORT.HTML")
 
 

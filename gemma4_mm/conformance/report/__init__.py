@@ -26,10 +26,20 @@ def write_report(report: ParityReport, path: Path) -> None:
     Raises:
         InputError: an unknown suffix, or a path that cannot be written.
     """
-    render = _FORMATS.get(path.suffix.lower())
-    if render is None:
-        raise InputError(f"{path} ends in {path.suffix or 'no suffix'!r}; a report ends in {', '.join(_FORMATS)}")
+    check_report_path(path)
     try:
-        path.write_text(render(report), encoding="utf-8")
+        path.write_text(_FORMATS[path.suffix.lower()](report), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose a writable path") from error
+
+
+def check_report_path(path: Path) -> None:
+    """Check, before a long run, that a report can be written there.
+
+    Raises:
+        InputError: an unknown suffix, or no such folder.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"{path} ends in {path.suffix or 'no suffix'!r}; a report ends in {', '.join(_FORMATS)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is no directory; choose a writable path for the report")

@@ -7,9 +7,11 @@ from itertools import groupby
 from typing import Any, Final
 
 from gemma4_mm import __version__
-from gemma4_mm.conformance.records import STAGES, CaseKind, Crop, ParityReport, StageResult
+from gemma4_mm.conformance.compare import format_share
+from gemma4_mm.conformance.records import OUTCOME, STAGES, CaseKind, Crop, ParityReport, StageResult
 from gemma4_mm.conformance.report.pictures import Picture, draw_crop, place
-from gemma4_mm.conformance.report.summary import CaseSummary, StageCount, count_stages, group_cases, verdict
+from gemma4_mm.conformance.report.words import CaseResults, add_distances, group_cases, verdict
+from gemma4_mm.conformance.summary import StageSummary, summarize
 from gemma4_mm.optional import require
 
 _OPEN_CASES: Final = 3  # different cases that are shown unfolded
@@ -31,7 +33,7 @@ class _Matrix:
 
     kind: CaseKind
     stages: tuple[str, ...]
-    rows: tuple[tuple[CaseSummary, dict[str, StageResult]], ...]
+    rows: tuple[tuple[CaseResults, dict[str, StageResult]], ...]
 
 
 def render_html(report: ParityReport) -> str:
@@ -54,14 +56,20 @@ def _render(template: str, report: ParityReport) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"count": "{:,}".format, "share": _share, "cell": _markdown_cell, "code": _markdown_code}
+    environment.filters |= {
+        "count": "{:,}".format,
+        "share": format_share,
+        "cell": _markdown_cell,
+        "code": _markdown_code,
+    }
     cases = group_cases(report)
     different = [case for case in cases if case.failures]
     text: str = environment.get_template(template).render(
         report=report,
         version=__version__,
         verdict=verdict(report),
-        counts=_by_kind(count_stages(report)),
+        kinds=_by_kind(summarize(report)),
+        distances=add_distances(report),
         different=different,
         drawings=_draw(different),
         most_drawings=_DRAWN_STAGES,
@@ -72,22 +80,16 @@ def _render(template: str, report: ParityReport) -> str:
     return text
 
 
-def _by_kind(counts: Iterable[StageCount]) -> list[tuple[CaseKind, list[StageCount]]]:
-    ordered = sorted(counts, key=lambda count: list(STAGES).index(count.kind))
-    return [(kind, _in_order(group)) for kind, group in groupby(ordered, key=lambda count: count.kind)]
-
-
-def _in_order(counts: Iterable[StageCount]) -> list[StageCount]:
-    """In the order of the computation; what is no stage of it comes last."""
-    return sorted(counts, key=lambda count: _position(count.kind, count.stage))
+def _by_kind(stages: Iterable[StageSummary]) -> list[tuple[CaseKind, list[StageSummary]]]:
+    return [(kind, list(group)) for kind, group in groupby(stages, key=lambda stage: stage.kind)]
 
 
 def _position(kind: CaseKind, stage: str) -> int:
-    known = STAGES[kind]
+    known = (*STAGES[kind], OUTCOME)
     return known.index(stage) if stage in known else len(known)
 
 
-def _draw(cases: Iterable[CaseSummary]) -> dict[tuple[str, str], _Drawing]:
+def _draw(cases: Iterable[CaseResults]) -> dict[tuple[str, str], _Drawing]:
     """Pictures by case and stage."""
     crops: dict[tuple[str, str], Crop] = {
         (case.name, result.stage): result.difference.crop
@@ -100,7 +102,7 @@ def _draw(cases: Iterable[CaseSummary]) -> dict[tuple[str, str], _Drawing]:
     }
 
 
-def _matrices(cases: Iterable[CaseSummary]) -> list[_Matrix]:
+def _matrices(cases: Iterable[CaseResults]) -> list[_Matrix]:
     matrices = []
     for kind in STAGES:
         rows = [(case, {result.stage: result for result in case.results}) for case in cases if case.kind == kind]
@@ -109,14 +111,6 @@ def _matrices(cases: Iterable[CaseSummary]) -> list[_Matrix]:
             ordered = tuple(sorted(stages, key=lambda stage: (_position(kind, stage), stage)))
             matrices.append(_Matrix(kind=kind, stages=ordered, rows=tuple(rows)))
     return matrices
-
-
-def _share(part: int, whole: int) -> str:
-    """A percentage of three digits; never 0 % of something, nor 100 % of less than all."""
-    if part in (0, whole):
-        return "100 %" if part else "0 %"
-    percent = 100 * part / whole
-    return "< 0.01 %" if percent < 0.01 else "> 99.9 %" if percent > 99.9 else f"{percent:.3g} %"
 
 
 def _markdown_cell(text: Any) -> str:
