@@ -15,8 +15,9 @@ environment: with one, whoever has gemma4-mm installed would wait for numpy in t
 * Marker `parity`: a test that needs the oracle. Tests that use `gemma4_parity` or `gemma4_oracle` have it by
   themselves. Without the oracle they are skipped with the reason; where the environment variable CI is set, skipping
   is an error, so that no pipeline is green because nothing was compared.
-* Option `--gemma4-oracle-python`, or `gemma4_oracle_python` in the configuration: an interpreter that has the oracle,
-  if this one has other versions of torch and transformers.
+* Option `--gemma4-oracle-python=PATH`, or `gemma4_oracle_python` in the configuration: an interpreter that has the
+  oracle, if this one has other versions of torch and transformers. The `=` is needed: without it, pytest takes the path
+  for one of tests, before it has read the `conftest.py`.
 """
 
 import os
