@@ -71,9 +71,16 @@ def _draw_pixels(crop: Crop) -> tuple[Picture, Picture, Picture]:
             title,
             f"Distances amplified {gain} times: {n_different} of {distance[..., 0].size} pixels differ, by at most "
             f"{distance.max()}",
-            (distance * gain).astype(np.uint8),
+            _lift(distance * gain),
         ),
     )
+
+
+def _lift(distance: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Add white, so that a difference in blue alone is seen on black."""
+    strongest = distance.max(axis=2, keepdims=True)
+    lifted: NDArray[np.uint8] = np.maximum(distance, strongest // 2).astype(np.uint8)
+    return lifted
 
 
 def _draw_mask(crop: Crop) -> tuple[Picture, Picture, Picture]:

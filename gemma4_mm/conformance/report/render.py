@@ -11,7 +11,7 @@ from gemma4_mm.conformance.compare import format_share
 from gemma4_mm.conformance.records import OUTCOME, STAGES, CaseKind, Crop, ParityReport, StageResult
 from gemma4_mm.conformance.report.pictures import Picture, draw_crop, place
 from gemma4_mm.conformance.report.words import CaseResults, add_distances, group_cases, verdict
-from gemma4_mm.conformance.summary import StageSummary, summarize
+from gemma4_mm.conformance.summary import StageSummary, count_suspects, summarize
 from gemma4_mm.optional import require
 
 _OPEN_CASES: Final = 3  # different cases that are shown unfolded
@@ -71,6 +71,7 @@ def _render(template: str, report: ParityReport) -> str:
         kinds=_by_kind(summarize(report)),
         distances=add_distances(report),
         different=different,
+        suspects=count_suspects(report),
         drawings=_draw(different),
         most_drawings=_DRAWN_STAGES,
         matrices=_matrices(cases),
