@@ -40,13 +40,17 @@ def run_parity(
         ExecutionError: the reference's process failed.
     """
     results: list[StageResult] = []
+    notes: dict[str, str] = {}
     n_random = 0
     for case in cases:
         progress(case.name)
         n_random += case.name.startswith("random-")
         reference.start(case)
         actual = run_subject(subject, case)
-        results += compare_case(case, finish_reference(reference, case), actual, partial=partial)
+        compared = compare_case(case, finish_reference(reference, case), actual, partial=partial)
+        if any(result.status not in ("equal", "missing") for result in compared):
+            notes[case.name] = case.pitfall or case.summary
+        results += compared
     return ParityReport(
         subject=subject_name,
         reference=reference.name,
@@ -55,6 +59,7 @@ def run_parity(
         seed=seed,
         n_random=n_random,
         partial=partial,
+        notes=notes,
         results=keep_few_crops(results),
     )
 

@@ -14,6 +14,7 @@ from gemma4_mm.conformance.records import Crop, ParityReport
 from gemma4_mm.conformance.report import write_report
 from gemma4_mm.conformance.report.pictures import draw_crop, place
 from gemma4_mm.conformance.report.words import add_distances, group_cases, verdict
+from gemma4_mm.core.kinds import KIND_COLOURS
 from gemma4_mm.errors import InputError
 from tests.conformance.reports import HOSTILE, failing_report, mask_crop, passing_report, pixel_crop
 
@@ -117,6 +118,8 @@ def test_the_page_says_what_differs_in_words(tmp_path):
         "1 1,800 2 30 3-4 4",
         "case tiny: the subject refuses it, the reference does not",
         "cpu capability AVX512",
+        "EXIF <orientation> is ignored",
+        "the strips show their kinds: text image video audio padding",
     ):
         assert words in text, words
 
@@ -226,7 +229,7 @@ def test_a_difference_below_one_level_is_said_so():
 
 
 def test_cells_of_masks_are_told_apart():
-    crop = mask_crop()
+    crop = replace(mask_crop(), kinds=None)
     expected, actual, difference = (decoded(picture) for picture in draw_crop(crop))
     side = len(crop.expected)
     cell_px = len(expected) // side
@@ -247,6 +250,23 @@ def test_cells_of_masks_are_told_apart():
     assert (
         f"{leaked} cells are attended to and must not be (red, ×), {missed} are not" in draw_crop(crop)[2].description
     )
+
+
+def test_keys_have_the_colours_of_their_kinds():
+    crop = mask_crop()
+    plain = [decoded(picture) for picture in draw_crop(replace(crop, kinds=None))]
+    framed = [decoded(picture) for picture in draw_crop(crop)]
+    side, cell_px, edge_px, margin_px = len(crop.expected), 11, 6, 9
+    colours = KIND_COLOURS[crop.kinds[0]].astype(int)
+    for before, after in zip(plain, framed, strict=True):
+        assert np.array_equal(after[margin_px::cell_px][:side, :edge_px], colours[:, None].repeat(edge_px, axis=1))
+        assert np.array_equal(after[:edge_px, margin_px::cell_px][:, :side], colours[None].repeat(edge_px, axis=0))
+        assert (after[edge_px:margin_px] == 255).all()
+        assert (after[:margin_px, :margin_px] == 255).all()
+        seen = (before == (33, 113, 181)).all(axis=2)
+        assert np.array_equal(after[margin_px:, margin_px:][~seen], before[~seen])
+        keys = np.arange(before.shape[1])[None].repeat(len(before), axis=0) // cell_px
+        assert np.array_equal(after[margin_px:, margin_px:][seen], colours[keys[seen]])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 128), (128, 128), (300, 2)])

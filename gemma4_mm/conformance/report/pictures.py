@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gemma4_mm.conformance.records import Crop
+from gemma4_mm.core.kinds import KIND_COLOURS
 
 _SIDE_PX: Final = 288  # about so large are pictures shown
+_EDGE_PX: Final = 6  # strips that tell the kinds of queries and keys
+_GAP_PX: Final = 3
 _GRID_CELL_PX: Final = 5  # cells of at least this size have lines between them, and marks in them
 _UNSEEN: Final = (255, 255, 255)
-_SEEN: Final = (33, 113, 181)
+_SEEN: Final = (33, 113, 181)  # where the keys' kinds are not known
 _BOTH: Final = (186, 200, 214)
 _LEAKED: Final = (200, 30, 45)  # attended to, but must not be
 _MISSED: Final = (230, 112, 20)  # must be attended to, and is not
@@ -94,21 +97,34 @@ def _draw_mask(crop: Crop) -> tuple[Picture, Picture, Picture]:
         _mark(painted, leaked, cell_px, _cross(cell_px))
         _mark(painted, missed, cell_px, _bar(cell_px))
     where = place(crop)
+    colours = np.array(_SEEN) if crop.kinds is None else KIND_COLOURS[crop.kinds[1]]
+    masks = [
+        _with_edges(_paint_cells(np.where(mask[..., None], colours, _UNSEEN).astype(np.uint8), cell_px), crop, cell_px)
+        for mask in (expected, actual)
+    ]
     return (
-        _mask_picture("expected", f"The reference's mask, {where}; blue is attended to", expected, cell_px),
-        _mask_picture("actual", f"The subject's mask, {where}; blue is attended to", actual, cell_px),
+        _picture("expected", f"The reference's mask, {where}; coloured cells are attended to", masks[0]),
+        _picture("actual", f"The subject's mask, {where}; coloured cells are attended to", masks[1]),
         _picture(
             "difference",
             f"{leaked.sum()} cells are attended to and must not be (red, ×), {missed.sum()} are not attended to and "
             "must be (orange, −); gray is attended to by both",
-            painted,
+            _with_edges(painted, crop, cell_px),
         ),
     )
 
 
-def _mask_picture(title: str, description: str, mask: NDArray[np.bool_], cell_px: int) -> Picture:
-    colours = np.where(mask[..., None], _SEEN, _UNSEEN).astype(np.uint8)
-    return _picture(title, description, _paint_cells(colours, cell_px))
+def _with_edges(painted: NDArray[np.uint8], crop: Crop, cell_px: int) -> NDArray[np.uint8]:
+    """Add what kind of token each query and each key is: a strip at the left, and one at the top."""
+    if crop.kinds is None:
+        return painted
+    queries, keys = (KIND_COLOURS.astype(np.uint8)[kinds].repeat(cell_px, axis=0) for kinds in crop.kinds)
+    margin = _EDGE_PX + _GAP_PX
+    framed = np.full((painted.shape[0] + margin, painted.shape[1] + margin, 3), _UNSEEN, np.uint8)
+    framed[margin:, margin:] = painted
+    framed[margin:, :_EDGE_PX] = queries[:, None]
+    framed[:_EDGE_PX, margin:] = keys[None]
+    return framed
 
 
 def _paint_cells(colours: NDArray[np.uint8], cell_px: int) -> NDArray[np.uint8]:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+import numpy as np
+
 from gemma4_mm import __version__
 from gemma4_mm.conformance.compare import format_share
 from gemma4_mm.conformance.records import OUTCOME, STAGES, CaseKind, Crop, ParityReport, StageResult
 from gemma4_mm.conformance.report.pictures import Picture, draw_crop, place
 from gemma4_mm.conformance.report.words import CaseResults, add_distances, group_cases, verdict
 from gemma4_mm.conformance.summary import StageSummary, count_suspects, summarize
+from gemma4_mm.core.kinds import KIND_COLOURS, KIND_NAMES
 from gemma4_mm.optional import require
 
 _OPEN_CASES: Final = 3  # different cases that are shown unfolded
@@ -24,6 +27,7 @@ class _Drawing:
     """The pictures of one stage, and where in it they are from."""
 
     where: str
+    has_kinds: bool
     pictures: tuple[Picture, ...]
 
 
@@ -74,6 +78,7 @@ def _render(template: str, report: ParityReport) -> str:
         suspects=count_suspects(report),
         drawings=_draw(different),
         most_drawings=_DRAWN_STAGES,
+        kind_colours=_kind_colours(),
         matrices=_matrices(cases),
         open_cases=_OPEN_CASES,
         most_rows=_MARKDOWN_ROWS,
@@ -90,6 +95,12 @@ def _position(kind: CaseKind, stage: str) -> int:
     return known.index(stage) if stage in known else len(known)
 
 
+def _kind_colours() -> list[tuple[str, str]]:
+    """What the colours of mask pictures mean: kinds and CSS colours."""
+    colours = KIND_COLOURS.astype(np.uint8)
+    return [(name, "#" + colour.tobytes().hex()) for name, colour in zip(KIND_NAMES, colours, strict=True)]
+
+
 def _draw(cases: Iterable[CaseResults]) -> dict[tuple[str, str], _Drawing]:
     """Pictures by case and stage."""
     crops: dict[tuple[str, str], Crop] = {
@@ -99,7 +110,8 @@ def _draw(cases: Iterable[CaseResults]) -> dict[tuple[str, str], _Drawing]:
         if result.difference is not None and result.difference.crop is not None
     }
     return {
-        key: _Drawing(where=place(crop), pictures=draw_crop(crop)) for key, crop in list(crops.items())[:_DRAWN_STAGES]
+        key: _Drawing(where=place(crop), has_kinds=crop.kinds is not None, pictures=draw_crop(crop))
+        for key, crop in list(crops.items())[:_DRAWN_STAGES]
     }
 
 
