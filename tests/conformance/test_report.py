@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gemma4_mm.conformance.records import Crop, ParityReport
+from gemma4_mm.conformance.compare import Outcome, compare_case
+from gemma4_mm.conformance.records import Case, Crop, ParityReport
 from gemma4_mm.conformance.report import write_report
 from gemma4_mm.conformance.report.pictures import draw_crop, place
 from gemma4_mm.conformance.report.words import add_distances, group_cases, verdict
 from gemma4_mm.core.kinds import KIND_COLOURS
+from gemma4_mm.core.masks import build_masks
 from gemma4_mm.errors import InputError
 from tests.conformance.reports import HOSTILE, failing_report, mask_crop, passing_report, pixel_crop
 
@@ -66,6 +68,8 @@ def test_verdicts_are_sentences():
     first = failing_report().results[:6]
     assert verdict(replace(failing_report(), results=first)) == "1 of 1 case differs, in 2 of 6 stages"
     assert verdict(replace(passing_report(), results=())) == "Nothing was compared"
+    asked = replace(passing_report(partial=True), partial=False)
+    assert verdict(asked) == "1 of 16 cases differs, in 1 of 111 stages"
     left_out = replace(passing_report(partial=True), results=passing_report(partial=True).results[-6:-5])
     assert verdict(left_out) == "Nothing was compared: the subject left every stage out"
 
@@ -267,6 +271,36 @@ def test_keys_have_the_colours_of_their_kinds():
         assert np.array_equal(after[margin_px:, margin_px:][~seen], before[~seen])
         keys = np.arange(before.shape[1])[None].repeat(len(before), axis=0) // cell_px
         assert np.array_equal(after[margin_px:, margin_px:][seen], colours[keys[seen]])
+
+
+def test_the_crop_of_a_comparison_knows_the_kinds_of_its_own_tokens():
+    types = np.repeat(np.array([[0, 1, 0, 3, 2, 0]], np.int32), [100, 60, 40, 30, 20, 50], axis=1)
+    attention = (np.arange(300) < 290).astype(np.int32)[None]
+    masks = build_masks(types, attention_mask=attention, sliding_window=50)
+    expected = masks.mask_sliding[:, 0].astype(np.uint8)
+    actual = expected.copy()
+    actual[0, 215, 190] = 0
+    case = Case(
+        name="long",
+        kind="masks",
+        inputs={"token_types": types, "attention_mask": attention},
+        options={"sliding_window": 50, "max_chunk": 99},
+        summary="",
+    )
+    results = compare_case(
+        case,
+        Outcome(stages={"mask_sliding_forward": expected}),
+        Outcome(stages={"mask_sliding_forward": actual}),
+    )
+    crop = results[0].difference.crop
+    top, left = crop.origin
+    assert 0 < top <= 215
+    assert 0 < left <= 190
+    kinds = np.where(attention[0] == 0, 4, types[0])
+    queries, keys = crop.kinds
+    assert np.array_equal(queries, kinds[top : top + len(crop.expected)])
+    assert np.array_equal(keys, kinds[left : left + crop.expected.shape[1]])
+    assert {0, 2, 3, 4} <= set(queries.tolist())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 128), (128, 128), (300, 2)])

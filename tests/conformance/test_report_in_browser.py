@@ -14,6 +14,7 @@ from tests.conformance.browser import PROGRAM, Browser
 from tests.conformance.reports import HOSTILE, failing_report, passing_report
 
 VISIBLE_TEXT = "document.body.innerText"
+DECODED = "Promise.all([...document.images].map(image => image.decode().then(() => true, () => false)))"
 PICTURES = (
     "[...document.images].map(image => [image.complete, image.naturalWidth, image.alt, image.width, image.height])"
 )
@@ -66,6 +67,7 @@ def test_a_failing_page_shows_verdict_tables_and_pictures(browser, pages):
     assert "All masks cases by stage" in captions
     pictures = browser.evaluate(PICTURES)
     assert len(pictures) == 6
+    assert browser.evaluate(DECODED) == [True] * 6
     for complete, natural_width, alt, width, height in pictures:
         assert complete
         assert natural_width > 0
@@ -124,6 +126,7 @@ def test_a_browser_that_must_complain_does(browser, tmp_path):
     assert "http://127.0.0.1:9/x.png" in browser.requests
     assert any("oh" in complaint for complaint in browser.complaints)
     assert [natural_width for _, natural_width, *_ in browser.evaluate(PICTURES)] == [0, 0]
+    assert browser.evaluate(DECODED) == [False, False]
 
 
 @pytest.mark.parametrize("ci", [True, False])
