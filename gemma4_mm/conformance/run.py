@@ -1,5 +1,6 @@
 """A whole run: cases through the subject and the reference, compared as they come."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -41,13 +42,17 @@ def run_parity(
     """
     results: list[StageResult] = []
     notes: dict[str, str] = {}
+    named: Counter[str] = Counter()
     n_random = 0
     for case in cases:
         progress(case.name)
         n_random += case.name.startswith("random-")
         reference.start(case)
         actual = run_subject(subject, case)
-        compared = compare_case(case, finish_reference(reference, case), actual, partial=partial)
+        expected = finish_reference(reference, case)
+        likely = [name for name, _ in named.most_common()]
+        compared = compare_case(case, expected, actual, partial=partial, likely=likely)
+        named.update(suspect.name for result in compared for suspect in result.suspects)
         if any(result.status not in ("equal", "missing") for result in compared):
             notes[case.name] = case.pitfall or case.summary
         results += compared
