@@ -117,7 +117,7 @@ def test_the_page_says_what_differs_in_words(tmp_path):
         "1 × Pillow's bicubic 4 × no known mistake",
         "pillow-bicubic Pillow's bicubic: it gives 97 % of the different values",
         "resized_rgb , rows 64 to 95, columns 0 to 39 of frame 2",
-        "resized_rgb transformers 4 3 1 769,080 1,834 0.238 %",
+        "resized_rgb 4 3 1 769,080 1,834 0.238 % transformers",
         "How far off",
         "1 1,800 2 30 3-4 4",
         "case tiny: the subject refuses it, the reference does not",
