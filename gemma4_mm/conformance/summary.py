@@ -109,7 +109,7 @@ def _verdict(report: ParityReport) -> Iterator[str]:
         yield f"nothing was compared: the subject gave no stage of {report.n_cases:,} cases"
         return
     failed = {result.case for result in report.failures}
-    yield f"{len(failed):,} of {amount} differ in {len(report.failures):,} stages{missing}"
+    yield f"{len(failed):,} cases differ, in {len(report.failures):,} stages (of {amount}{missing})"
     for words, count in count_suspects(report).items():
         yield f"  {count:,} × {words or 'no known mistake'}"
     yield "first differences:"

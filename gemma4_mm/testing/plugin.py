@@ -114,9 +114,9 @@ def gemma4_oracle(pytestconfig: pytest.Config, gemma4_assets: "Assets") -> Any:
     python = pytestconfig.stash[_ORACLE].python
     if python is not None:
         pytest.skip(f"the oracle is in {python}, and this fixture hands out its objects; use gemma4_parity")
-    from gemma4_mm.conformance.oracle.worker import Oracle as Worker
+    from gemma4_mm.conformance.oracle.hf_processor import build_processor
 
-    return Worker(gemma4_assets.tokenizer.parent).processor
+    return build_processor(gemma4_assets.tokenizer.parent)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def cut_patches(image):
 def torch_resize(source, height, width, *, as_float=False, antialias=True):
     import torch
 
-    tensor = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None]
+    tensor = torch.from_numpy(np.array(source)).permute(2, 0, 1)[None]
     tensor = tensor.float() if as_float else tensor
     resized = torch.nn.functional.interpolate(tensor, (height, width), mode="bicubic", antialias=antialias)
     if as_float:
@@ -156,12 +156,11 @@ def small_patches(case):
     """Patches of 16 px, not merged: a loop."""
 
     def cut(image):
-        rows = []
-        for patch in cut_patches(image).reshape(-1, 48, 48, 3):
-            rows.append(
-                np.concatenate([patch[y : y + 16, x : x + 16].ravel() for y in (0, 16, 32) for x in (0, 16, 32)])
-            )
-        return np.array(rows)
+        corners = [(y, x) for y in (0, 16, 32) for x in (0, 16, 32)]
+        whole = cut_patches(image).reshape(-1, 48, 48, 3)
+        return np.array(
+            [np.concatenate([patch[y : y + 16, x : x + 16].ravel() for y, x in corners]) for patch in whole]
+        )
 
     return pictures(case, cut=cut)
 
@@ -192,13 +191,11 @@ def window_off_by_one(case):
         for query in range(window, mask.shape[1]):
             mask[:, query, query - window] |= (valid[:, query - window] != 0).astype(np.uint8)
         if "deepmind" in name:  # its window reaches to both sides, within the block
-            wider = [case.inputs["token_types"], window + 1]
+            types = case.inputs["token_types"]
             for row, query in np.ndindex(mask.shape[:2]):
                 key = query + window
-                if key < mask.shape[2] and all(kind in (1, 2) for kind in wider[0][row, query : key + 1]):
+                if key < mask.shape[2] and all(kind in (1, 2) for kind in types[row, query : key + 1]):
                     mask[row, query, key] = 1
-        elif "static" in name:  # it bounds blocks, too, but only behind the query
-            pass
         stages[name] = mask
     return stages
 

@@ -38,7 +38,7 @@ def _sampling() -> Iterator[Case]:
         do_sample_frames=False,
         frames_indices=list(range(20)),
     )
-    for total, wanted in ((45, 4), (10, 4), (7, 7), (31, 3), (90, 30), (61, 1)):
+    for total, wanted in ((45, 4), (10, 4), (7, 7), (31, 3), (90, 30), (61, 1), (15, 13)):
         yield video_case(
             f"video-{wanted}-of-{total}",
             small[:total],

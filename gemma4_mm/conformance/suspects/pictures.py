@@ -41,14 +41,16 @@ def _budget(scene: Scene) -> int:
 
 
 def _sources(scene: Scene) -> NDArray[np.uint8] | None:
-    """The reference's pictures before the resize, uint8 `(pictures, height, width, 3)`."""
+    """The pictures before the resize, uint8 `(pictures, height, width, 3)`."""
     if scene.case.kind == "image":
         source = scene.expected.get("source_rgb")
         return None if source is None else source[None]
-    frames, indices = scene.case.inputs["frames"], scene.expected.get("frame_indices")
+    frames, right, own = scene.case.inputs["frames"], scene.expected["frame_indices"], scene.actual.get("frame_indices")
     if not scene.case.options.get("do_sample_frames", True):
         return frames
-    return None if indices is None else frames[indices]
+    # Which frames are taken is a stage of its own: the others are judged by the subject's choice.
+    usable = own is not None and own.shape == right.shape and own.min() >= 0 and own.max() < len(frames)
+    return frames[own if usable else right]
 
 
 def _grid(scene: Scene) -> PatchGrid:
@@ -60,8 +62,10 @@ def _resize_right(pictures: NDArray[np.uint8], grid: PatchGrid) -> Rgb:
     return np.stack([resize_rgb(ArrayRows(np.ascontiguousarray(picture)), grid=grid) for picture in pictures])
 
 
-def _finish(scene: Scene, stage: str, *, resized: Rgb, budget: int) -> NDArray[Any] | None:
-    """The stage that follows from resized pictures, uint8 `(pictures, height, width, 3)`."""
+def _finish(
+    scene: Scene, stage: str, *, resized: Rgb, budget: int, rescale: Rescale | None = None
+) -> NDArray[Any] | None:
+    """The stage that follows from resized pictures, uint8 `(pictures, height, width, 3)`; rescaled right by default."""
     grid = PatchGrid(rows=resized.shape[1] // MERGED_PATCH_PX, columns=resized.shape[2] // MERGED_PATCH_PX)
     is_image = scene.case.kind == "image"
     if stage == "resized_rgb":
@@ -74,7 +78,7 @@ def _finish(scene: Scene, stage: str, *, resized: Rgb, budget: int) -> NDArray[A
         ids = np.full((len(resized), budget, 2), -1, np.int32)
         ids[:, : grid.n_tokens] = position_ids(grid)
         return ids[0] if is_image else ids
-    rescale: Rescale = "multiply" if is_image else "divide"
+    rescale = rescale or ("multiply" if is_image else "divide")
     patches = np.zeros((len(resized), budget, PATCH_VALUES), np.float32)
     for rows, picture in zip(patches, resized, strict=True):
         rows[: grid.n_tokens] = merge_patches(picture, rescale=rescale)
@@ -282,10 +286,18 @@ def _follows(step: Literal["source_rgb", "resized_rgb"]) -> Theory:
         except InputError:
             return None
 
-    words = f"no new mistake: it follows from the subject's own {step}, which differs already"
+    words = f"no new mistake: it follows from {step}, which differs already"
     return Theory(
         name=f"follows-from-{step.replace('_', '-')}", words=words, kinds=_VISION, stages=later, compute=compute
     )
+
+
+def _follows_multiplied(scene: Scene, stage: str) -> NDArray[Any] | None:
+    """Frames that differ already, and are rescaled as an image besides."""
+    own = scene.actual.get("resized_rgb")
+    if own is None or own.dtype != np.uint8 or own.shape != scene.expected["resized_rgb"].shape:
+        return None
+    return _finish(scene, stage, resized=own, budget=_budget(scene), rescale="multiply")
 
 
 PICTURE_THEORIES: Final = (
@@ -302,4 +314,11 @@ PICTURE_THEORIES: Final = (
     ),
     _follows("source_rgb"),
     _follows("resized_rgb"),
+    Theory(
+        name="follows-multiplied",
+        words="resized_rgb, which differs already, and levels multiplied by 1/255, where a video's are divided by 255",
+        kinds=("video",),
+        stages=("patches",),
+        compute=_follows_multiplied,
+    ),
 )

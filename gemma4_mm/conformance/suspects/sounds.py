@@ -1,13 +1,17 @@
 """Mistakes with sound: scale, rate, channels, and the number of frames."""
 
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.suspects.scene import Scene, Theory
 from gemma4_mm.core.waveform import frame_waveform
+from gemma4_mm.optional import require
 from gemma4_mm.spec import SAMPLE_RATE_HZ, SAMPLES_PER_TOKEN
 
 Samples = NDArray[np.float32]
@@ -34,11 +38,12 @@ def _of_file(make: Callable[[NDArray[np.float32]], Samples]) -> Callable[[Scene]
     """What a file's samples `(n, channels)` become without resampling; None for cases of samples."""
 
     def compute(scene: Scene) -> Samples | None:
-        samples = scene.case.inputs["samples"]
-        if samples.ndim != 2:
+        if scene.case.options.get("given_as") != "file":
             return None
-        if scene.case.options["subtype"] == "PCM_16":
-            samples = (np.rint(samples * 32_767.0) / 32_768).astype(np.float32)
+        soundfile = require("soundfile", extra="audio")
+        with tempfile.TemporaryDirectory() as folder:
+            path = given.audio_argument(scene.case.inputs, scene.case.options, Path(folder))
+            samples = soundfile.read(path, dtype="float32", always_2d=True)[0]
         return np.ascontiguousarray(make(samples).astype(np.float32))
 
     return compute

@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.conformance.suspects.scene import Scene, Theory
-from gemma4_mm.spec import DEFAULT_FPS
+from gemma4_mm.core.sampling import sample_frame_indices
+from gemma4_mm.spec import DEFAULT_FPS, Profile
+
+_FLOAT_STEPS: Final = Profile.transformers("5.17")
 
 
 def _total(scene: Scene) -> int:
@@ -34,7 +37,7 @@ _CHOICES: Final[Mapping[str, tuple[str, Callable[[int, int], NDArray[Any]]]]] = 
     ),
     "float-steps": (
         "steps in floating point, as before transformers 5.18",
-        lambda n, total: np.arange(0, total, np.float32(total / n), dtype=np.float32).astype(np.int64),
+        lambda n, total: sample_frame_indices(total, num_frames=n, profile=_FLOAT_STEPS),
     ),
 }
 
