@@ -106,6 +106,8 @@ _PLACES: Final[Mapping[str, Callable[[Index], str]]] = {
     "attention_mask": _token_place,
     "frames": _frame_sample_place,
     "input_features": _frame_sample_place,
+    "input_features_mask": lambda index: f"audio {index[0]}, frame {index[1]}",
+    "num_frames_per_video": lambda index: f"video {index[0]}",
     "frames_mask": lambda index: f"frame {index[0]}",
     "pcm": lambda index: f"sample {index[0]}",
     "frame_indices": lambda index: f"sampled frame {index[0]}",

@@ -53,7 +53,10 @@ class Theory:
 
 def judge(theory: Theory, scene: Scene, stage: str) -> Suspect | None:
     """The suspect, if what it computes agrees with the subject and not with the reference."""
-    computed = theory.compute(scene, stage)
+    try:
+        computed = theory.compute(scene, stage)
+    except (KeyError, IndexError, ValueError):
+        return None  # a stage that it starts from is not there, or of no form that it could start from
     expected, actual = scene.expected[stage], scene.actual[stage]
     if computed is None or computed.shape != actual.shape:
         return None
