@@ -42,15 +42,25 @@ class _Matrix:
 
 def render_html(report: ParityReport) -> str:
     """One page that stands alone: styles and pictures are in it, and it has no script."""
-    return _render("report.html.jinja", report)
+    cases = group_cases(report)
+    return _render(
+        "report.html.jinja",
+        report,
+        distances=add_distances(report),
+        drawings=_draw(case for case in cases if case.failures),
+        most_drawings=_DRAWN_STAGES,
+        kind_colours=_kind_colours(),
+        matrices=_matrices(cases),
+        open_cases=_OPEN_CASES,
+    )
 
 
 def render_markdown(report: ParityReport) -> str:
     """A short comment for a pull request: the verdict, a table, and what differs under a fold."""
-    return _render("report.md.jinja", report)
+    return _render("report.md.jinja", report, most_rows=_MARKDOWN_ROWS)
 
 
-def _render(template: str, report: ParityReport) -> str:
+def _render(template: str, report: ParityReport, **more: Any) -> str:
     jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gemma4_mm.conformance.report"),
@@ -66,22 +76,15 @@ def _render(template: str, report: ParityReport) -> str:
         "cell": _markdown_cell,
         "code": _markdown_code,
     }
-    cases = group_cases(report)
-    different = [case for case in cases if case.failures]
     text: str = environment.get_template(template).render(
         report=report,
         version=__version__,
         verdict=verdict(report),
         kinds=_by_kind(summarize(report)),
         distances=add_distances(report),
-        different=different,
+        different=[case for case in group_cases(report) if case.failures],
         suspects=count_suspects(report),
-        drawings=_draw(different),
-        most_drawings=_DRAWN_STAGES,
-        kind_colours=_kind_colours(),
-        matrices=_matrices(cases),
-        open_cases=_OPEN_CASES,
-        most_rows=_MARKDOWN_ROWS,
+        **more,
     )
     return text
 
