@@ -15,7 +15,15 @@ LIST_MODULES = "import json, sys, {module}; print(json.dumps(sorted(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "module", ["gemma4_mm", "gemma4_mm.processor", "gemma4_mm.media.video", "gemma4_mm.prompt.assets"]
+    "module",
+    [
+        "gemma4_mm",
+        "gemma4_mm.processor",
+        "gemma4_mm.media.video",
+        "gemma4_mm.prompt.assets",
+        "gemma4_mm.conformance.run",
+        "gemma4_mm.conformance.subject",
+    ],
 )
 def test_an_import_loads_numpy_and_nothing_heavier(module):
     code = LIST_MODULES.format(module=module)

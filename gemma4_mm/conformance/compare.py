@@ -11,7 +11,7 @@ from gemma4_mm.conformance.crops import crop_around
 from gemma4_mm.conformance.formulas import find_plan_fault
 from gemma4_mm.conformance.places import describe_place, describe_value
 from gemma4_mm.conformance.records import OUTCOME, STAGES, Case, StageDifference, StageResult, Stages, Suspect
-from gemma4_mm.conformance.suspects import Scene, find_suspects
+from gemma4_mm.conformance.suspects import NO_NEW_MISTAKE, Scene, find_suspects
 from gemma4_mm.core.kinds import token_kinds
 
 _MOST_UNITS: Final = 4096  # beyond, units in the last place tell less than the difference itself
@@ -178,7 +178,10 @@ def format_share(part: int, whole: int) -> str:
 
 
 def _looks_like(suspects: tuple[Suspect, ...]) -> str:
-    return f": this looks like {suspects[0].words}" if suspects else ""
+    if not suspects:
+        return ""
+    words = suspects[0].words
+    return f": {words}" if words.startswith(NO_NEW_MISTAKE) else f": this looks like {words}"
 
 
 def _dtypes_agree(expected: NDArray[Any], actual: NDArray[Any]) -> bool:

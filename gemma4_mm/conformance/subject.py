@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,17 +61,21 @@ class OwnSubject:
 def load_subject(name: str) -> Subject:
     """Import a subject named `module:callable`, which takes a `Case` and returns arrays by stage name.
 
+    The current directory is searched after everything else.
+
     Raises:
         InputError: not such a name, or nothing callable is there.
     """
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
         raise InputError(f"--subject is {name!r}; write it as module:callable, e.g. my_port.parity:run_case")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         subject = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"--subject {name}: {error}; the module must be importable from here, e.g. PYTHONPATH=. gemma4-mm parity"
+            f"--subject {name}: {error}; the module must be importable from {here}, or installed"
         ) from error
     if not callable(subject):
         raise InputError(f"--subject {name} is {type(subject).__name__}; it must be callable with a Case")

@@ -81,7 +81,6 @@ def _render(template: str, report: ParityReport, **more: Any) -> str:
         version=__version__,
         verdict=verdict(report),
         kinds=_by_kind(summarize(report)),
-        distances=add_distances(report),
         different=[case for case in group_cases(report) if case.failures],
         suspects=count_suspects(report),
         **more,

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from gemma4_mm.conformance.records import Suspect
 from gemma4_mm.conformance.suspects.masks import MASK_THEORIES
 from gemma4_mm.conformance.suspects.patches import PATCH_THEORIES
-from gemma4_mm.conformance.suspects.pictures import PICTURE_THEORIES
+from gemma4_mm.conformance.suspects.pictures import NO_NEW_MISTAKE, PICTURE_THEORIES
 from gemma4_mm.conformance.suspects.scene import Scene, Theory, judge
 from gemma4_mm.conformance.suspects.sounds import SOUND_THEORIES
 from gemma4_mm.conformance.suspects.tokens import TOKEN_THEORIES
 from gemma4_mm.conformance.suspects.videos import VIDEO_THEORIES
 
-__all__ = ["THEORIES", "Scene", "Theory", "find_suspects"]
+__all__ = ["NO_NEW_MISTAKE", "THEORIES", "Scene", "Theory", "find_suspects"]
 
 THEORIES: tuple[Theory, ...] = (
     *PICTURE_THEORIES,

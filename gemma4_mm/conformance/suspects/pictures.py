@@ -25,6 +25,7 @@ from gemma4_mm.spec import IMAGE_SOFT_TOKENS, MERGED_PATCH_PX, PATCH_VALUES, SOF
 Rgb = NDArray[np.uint8]
 _VISION: Final[tuple[CaseKind, ...]] = ("image", "video")
 _RGBA: Final = 4  # channels
+NO_NEW_MISTAKE: Final = "no new mistake"
 _SIZED: Final = ("target_size", "resized_rgb", "patches", "position_ids", "soft_tokens")
 _TURNS: Final = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
                  7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
@@ -286,7 +287,7 @@ def _follows(step: Literal["source_rgb", "resized_rgb"]) -> Theory:
         except InputError:
             return None
 
-    words = f"no new mistake: it follows from {step}, which differs already"
+    words = f"{NO_NEW_MISTAKE}: it follows from {step}, which differs already"
     return Theory(
         name=f"follows-from-{step.replace('_', '-')}", words=words, kinds=_VISION, stages=later, compute=compute
     )
@@ -294,8 +295,8 @@ def _follows(step: Literal["source_rgb", "resized_rgb"]) -> Theory:
 
 def _follows_multiplied(scene: Scene, stage: str) -> NDArray[Any] | None:
     """Frames that differ already, and are rescaled as an image besides."""
-    own = scene.actual.get("resized_rgb")
-    if own is None or own.dtype != np.uint8 or own.shape != scene.expected["resized_rgb"].shape:
+    own, right = scene.actual["resized_rgb"], scene.expected["resized_rgb"]
+    if own.dtype != np.uint8 or own.shape != right.shape or (own == right).all():
         return None
     return _finish(scene, stage, resized=own, budget=_budget(scene), rescale="multiply")
 
@@ -316,7 +317,7 @@ PICTURE_THEORIES: Final = (
     _follows("resized_rgb"),
     Theory(
         name="follows-multiplied",
-        words="resized_rgb, which differs already, and levels multiplied by 1/255, where a video's are divided by 255",
+        words="resized_rgb taken as it is, but levels multiplied by 1/255, where a video's are divided by 255",
         kinds=("video",),
         stages=("patches",),
         compute=_follows_multiplied,
