@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from itertools import pairwise
 from typing import get_args
 
@@ -13,21 +14,17 @@ from PIL import Image
 
 from gemma4_mm import ModelInputs
 from gemma4_mm.cli.app import run
-from gemma4_mm.cli.mask_picture import BLOCK_COLOUR, KIND_COLOURS, paint_mask
-from gemma4_mm.cli.mask_report import LAYERS, LETTERS, MOST_DRAWN_TOKENS, describe_differences, draw_text, token_kinds
+from gemma4_mm.cli.mask_picture import BLOCK_COLOUR, paint_mask
+from gemma4_mm.cli.mask_report import LAYERS, LETTERS, MOST_DRAWN_TOKENS, describe_differences, draw_text
+from gemma4_mm.core.kinds import KIND_COLOURS, token_kinds
 from gemma4_mm.core.masks import describe_masks
 from gemma4_mm.spec import MaskRule
-from tests.core.mask_layouts import token_rows
+from gemma4_mm.testing.strategies import padded_rows
 
 PROFILES = get_args(MaskRule)
 
 
-@st.composite
-def prompts(draw):
-    """Types and attention of one row, some of its text tokens being padding."""
-    types = draw(token_rows(max_tokens=9))
-    hidden = np.random.default_rng(draw(st.integers(0, 99))).random(len(types)) < draw(st.sampled_from([0, 0.3]))
-    return types, np.where((types == 0) & hidden, 0, 1)
+prompts = partial(padded_rows, max_tokens=9)
 
 
 def describe(types, attention, *, profile, window):

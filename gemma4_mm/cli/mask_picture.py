@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from gemma4_mm.cli.mask_report import LAYERS, PADDING_KIND
+from gemma4_mm.cli.mask_report import LAYERS
 from gemma4_mm.core.blocks import find_runs
+from gemma4_mm.core.kinds import KIND_COLOURS, PADDING_KIND
 from gemma4_mm.core.masks import AttentionMask, MaskSpecs
 from gemma4_mm.errors import InputError
 
@@ -16,9 +17,6 @@ _SIDE_PX: Final = 720
 _MARGIN_PX: Final = 24
 _LINE_PX: Final = 18
 _SAMPLED_QUERIES: Final = 16  # per row of pixels; keys are counted exactly
-KIND_COLOURS: Final = np.array(  # of an attended key by kind: text, image, video, audio; padding is never attended to
-    [[70, 78, 92], [33, 113, 181], [129, 63, 168], [35, 139, 90], [0, 0, 0]], np.float32
-)
 BLOCK_COLOUR: Final = np.array([230, 112, 20], np.float32)  # query and key in one vision block
 _LEGEND: Final = (
     ("text key", KIND_COLOURS[0]),

@@ -12,15 +12,9 @@ from gemma4_mm.spec import MaskRule
 
 LAYERS: Final[tuple[LayerKind, ...]] = ("sliding_attention", "full_attention")
 MOST_DRAWN_TOKENS: Final = 80
-LETTERS: Final = "tIVAp"  # by kind, see `token_kinds`
-PADDING_KIND: Final = 4
+LETTERS: Final = "tIVAp"  # by kind, see `core.kinds`
 _HIDDEN: Final = "·"
 _SHOWN_RANGES: Final = 4
-
-
-def token_kinds(types: NDArray[np.integer], attention: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Kinds of one row's tokens, int64 `(tokens,)`: 0 text, 1 image, 2 video, 3 audio, 4 padding."""
-    return np.where(attention == 0, PADDING_KIND, types)
 
 
 def draw_text(mask: AttentionMask, kinds: NDArray[np.int64]) -> str:

@@ -16,7 +16,6 @@ from gemma4_mm.cli.mask_report import (
     describe_differences,
     draw_text,
     format_differences,
-    token_kinds,
 )
 from gemma4_mm.cli.request import (
     FilesArgument,
@@ -32,6 +31,7 @@ from gemma4_mm.cli.request import (
     open_processor,
     template_arguments,
 )
+from gemma4_mm.core.kinds import token_kinds
 from gemma4_mm.core.masks import describe_masks
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import ModelInputs

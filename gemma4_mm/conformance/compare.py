@@ -12,6 +12,7 @@ from gemma4_mm.conformance.formulas import find_plan_fault
 from gemma4_mm.conformance.places import describe_place, describe_value
 from gemma4_mm.conformance.records import OUTCOME, STAGES, Case, StageDifference, StageResult, Stages, Suspect
 from gemma4_mm.conformance.suspects import NO_NEW_MISTAKE, Scene, find_suspects
+from gemma4_mm.core.kinds import token_kinds
 
 _MOST_UNITS: Final = 4096  # beyond, units in the last place tell less than the difference itself
 _EXACT_BINS: Final = 2  # distances 1 and 2 have bins of their own; the others double
@@ -144,8 +145,15 @@ def _describe(
         n_different=int(np.count_nonzero(distances)),
         histogram=count_distances(distances),
         first=f"{describe_place(scene.case, stage, index, scene.expected)}: {came}, expected {wanted}",
-        crop=crop_around(stage, expected, actual, index),
+        crop=crop_around(stage, expected, actual, index, kinds=_token_kinds(scene.case)),
     )
+
+
+def _token_kinds(case: Case) -> NDArray[Any] | None:
+    """Kinds of a mask case's tokens, see `Crop.kinds`; None for other cases."""
+    if case.kind != "masks":
+        return None
+    return token_kinds(case.inputs["token_types"], case.inputs["attention_mask"])
 
 
 def _how_far(stage: str, expected: NDArray[Any], actual: NDArray[Any], distances: NDArray[np.int64]) -> str:

@@ -1,5 +1,6 @@
 """Small pictures of the first difference, for reports."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,10 +13,18 @@ _PIXELS: Final = 96  # side of a window of an image
 _TOKENS: Final = 128  # side of a window of a mask
 
 
-def crop_around(stage: str, expected: NDArray[Any], actual: NDArray[Any], index: tuple[int, ...]) -> Crop | None:
+def crop_around(
+    stage: str,
+    expected: NDArray[Any],
+    actual: NDArray[Any],
+    index: tuple[int, ...],
+    *,
+    kinds: NDArray[Any] | None = None,
+) -> Crop | None:
     """Cut the same window of both arrays around `index`; None for a stage that is no picture.
 
     Patches become the 48×48 px picture of the one that differs first, their 0…1 rounded to levels.
+    `kinds` are those of a batch's tokens, `(batch, tokens)`, see `Crop`; a mask's window has them at its edges.
     """
     if stage in ("source_rgb", "resized_rgb"):
         where = f"frame {index[0]}" if expected.ndim == 4 else ""
@@ -26,7 +35,8 @@ def crop_around(stage: str, expected: NDArray[Any], actual: NDArray[Any], index:
         where = " ".join(["patch", *map(str, index[:-1])])
         return Crop(expected=pictures[0], actual=pictures[1], origin=(0, 0), where=where)
     if stage.startswith("mask_"):
-        return _window(expected[index[0]], actual[index[0]], index[1:], side=_TOKENS, where=f"row {index[0]}")
+        crop = _window(expected[index[0]], actual[index[0]], index[1:], side=_TOKENS, where=f"row {index[0]}")
+        return crop if kinds is None else _with_kinds(crop, kinds[index[0]])
     return None
 
 
@@ -37,6 +47,14 @@ def _window(expected: NDArray[Any], actual: NDArray[Any], centre: tuple[int, ...
     cut = (slice(top, top + side), slice(left, left + side))
     windows = [np.array(array[cut]).clip(0, 255).astype(np.uint8) for array in (expected, actual)]
     return Crop(expected=windows[0], actual=windows[1], origin=(top, left), where=where)
+
+
+def _with_kinds(crop: Crop, kinds: NDArray[Any]) -> Crop:
+    queries, keys = (
+        kinds[start : start + length].astype(np.uint8)
+        for start, length in zip(crop.origin, crop.expected.shape, strict=True)
+    )
+    return replace(crop, kinds=(queries, keys))
 
 
 def _levels(patch: NDArray[Any]) -> NDArray[np.uint8]:

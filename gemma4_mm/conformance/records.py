@@ -118,12 +118,15 @@ class Crop:
         actual: the same of the subject.
         origin: (row, column) of the window's first value within the image or mask.
         where: which image, frame or batch row it is from, in words; "" where there is one only.
+        kinds: of a mask's queries and of its keys, uint8 `(queries,)` and `(keys,)`: 0 text, 1 image, 2 video, 3 audio,
+            4 padding; None where they are not known, and for pixels.
     """
 
     expected: NDArray[np.uint8]
     actual: NDArray[np.uint8]
     origin: tuple[int, int]
     where: str = ""
+    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,6 +194,7 @@ class ParityReport:
         seed: of the random cases; None where there were none.
         n_random: random cases among the cases.
         partial: whether the subject may leave stages out; then `missing` is no failure.
+        notes: what each case that failed is, in a sentence, by its name.
         results: stage by stage, in the order of cases and stages.
     """
 
@@ -201,6 +205,7 @@ class ParityReport:
     seed: int | None = None
     n_random: int = 0
     partial: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
     results: tuple[StageResult, ...]
 
     @property
@@ -235,6 +240,7 @@ class ParityReport:
             "seed": self.seed,
             "n_random": self.n_random,
             "partial": self.partial,
+            "notes": dict(self.notes),
             "results": [_result_to_json(result) for result in self.results],
         }
         return json.dumps(record, ensure_ascii=False, indent=1)
@@ -291,6 +297,7 @@ def _crop_to_json(crop: Crop) -> dict[str, Any]:
         "actual": base64.b64encode(crop.actual.tobytes()).decode(),
         "origin": list(crop.origin),
         "where": crop.where,
+        "kinds": None if crop.kinds is None else [kinds.tolist() for kinds in crop.kinds],
     }
 
 
@@ -300,4 +307,7 @@ def _crop_from_json(record: Mapping[str, Any]) -> Crop:
         for name in ("expected", "actual")
     )
     row, column = record["origin"]
-    return Crop(expected=expected, actual=actual, origin=(row, column), where=record["where"])
+    kinds = None
+    if (listed := record.get("kinds")) is not None:
+        kinds = (np.array(listed[0], np.uint8), np.array(listed[1], np.uint8))
+    return Crop(expected=expected, actual=actual, origin=(row, column), where=record["where"], kinds=kinds)

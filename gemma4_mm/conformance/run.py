@@ -41,6 +41,7 @@ def run_parity(
         ExecutionError: the reference's process failed.
     """
     results: list[StageResult] = []
+    notes: dict[str, str] = {}
     named: Counter[str] = Counter()
     n_random = 0
     for case in cases:
@@ -52,6 +53,8 @@ def run_parity(
         likely = [name for name, _ in named.most_common()]
         compared = compare_case(case, expected, actual, partial=partial, likely=likely)
         named.update(suspect.name for result in compared for suspect in result.suspects)
+        if any(result.status not in ("equal", "missing") for result in compared):
+            notes[case.name] = case.pitfall or case.summary
         results += compared
     return ParityReport(
         subject=subject_name,
@@ -61,6 +64,7 @@ def run_parity(
         seed=seed,
         n_random=n_random,
         partial=partial,
+        notes=notes,
         results=keep_few_crops(results),
     )
 

@@ -55,6 +55,13 @@ def format_report(report: ParityReport) -> str:
     return "\n".join(_lines(report))
 
 
+def count_suspects(report: ParityReport) -> dict[str, int]:
+    """How many stages look like each known mistake, the most frequent first; "" counts those like none."""
+    counts = Counter(result.suspects[0].words if result.suspects else "" for result in report.failures)
+    unexplained = counts.pop("", 0)
+    return dict(counts.most_common()) | ({"": unexplained} if unexplained else {})
+
+
 def _sum_up(kind: CaseKind, stage: str, results: list[StageResult]) -> StageSummary:
     compared = [result for result in results if result.status != "missing"]
     return StageSummary(
@@ -103,11 +110,8 @@ def _verdict(report: ParityReport) -> Iterator[str]:
         return
     failed = {result.case for result in report.failures}
     yield f"{len(failed):,} cases differ, in {len(report.failures):,} stages (of {amount}{missing})"
-    suspects = Counter(result.suspects[0].words for result in report.failures if result.suspects)
-    for words, count in suspects.most_common():
-        yield f"  {count:,} × {words}"
-    if unexplained := len(report.failures) - suspects.total():
-        yield f"  {unexplained:,} × no known mistake"
+    for words, count in count_suspects(report).items():
+        yield f"  {count:,} × {words or 'no known mistake'}"
     yield "first differences:"
     for result in report.failures[:MOST_MESSAGES]:
         yield f"  {result.message}"

@@ -22,8 +22,8 @@ from gemma4_mm import (
 )
 from gemma4_mm.cli.demo_media import write_clip
 from gemma4_mm.media.versions import decoder_versions
+from gemma4_mm.testing.strategies import template_calls
 from tests.media.files import image_bytes, oriented, scene, write_sound
-from tests.processor.strategies import calls
 
 OPTIONS = {"max_soft_tokens": 70, "num_frames": 2}
 
@@ -47,7 +47,7 @@ def assert_same(ours, theirs):
     assert ours.segments == theirs.segments
 
 
-@given(call=calls())
+@given(call=template_calls())
 @settings(max_examples=60)
 def test_hits_and_misses_give_the_bits_of_no_cache(processor, cached, tmp_path_factory, call):
     cached.cache = MediaCache(tmp_path_factory.mktemp("cache"))

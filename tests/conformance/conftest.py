@@ -2,14 +2,12 @@
 
 import pytest
 
-from gemma4_mm.conformance.reference import Reference
 from gemma4_mm.conformance.run import finish_reference
 
 
 @pytest.fixture(scope="session")
-def reference(assets):  # noqa: ARG001 (fills the cache)
-    with Reference() as reference:
-        yield reference
+def reference(gemma4_parity):
+    return gemma4_parity.reference
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from gemma4_mm.conformance.report import check_report_path, write_report
 from gemma4_mm.conformance.run import MOST_CROPS, keep_few_crops, run_subject
 from gemma4_mm.conformance.summary import format_report, summarize
 from gemma4_mm.errors import InputError, InvariantError
+from gemma4_mm.testing.strategies import token_rows
 from tests.conformance import faults
-from tests.core.mask_layouts import token_rows
 
 CASE = Case(name="made-up", kind="image", inputs={"pixels": np.zeros((2, 2, 3), np.uint8)}, summary="Made up.")
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -223,7 +223,7 @@ def slowest_plan(types, max_chunk):
     return best[length]
 
 
-@given(token_rows(max_segments=5, max_tokens=6), st.integers(1, 12))
+@given(token_rows(max_runs=5, max_tokens=6), st.integers(1, 12))
 @settings(max_examples=150)
 def test_the_greedy_plan_has_the_fewest_chunks_and_no_fault(types, max_chunk):
     plan = fewest_chunks(types[None].astype(np.int32), max_chunk=max_chunk)

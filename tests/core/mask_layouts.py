@@ -1,87 +1,11 @@
-"""Layouts of every kind, the masks' slow twin, and the two reference calls that the masks are compared with."""
+"""The masks' slow twin, and the two reference calls that the masks are compared with."""
 
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import strategies as st
 
 LAYERS = ("full_attention", "sliding_attention")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Arguments of `describe_masks`, and the cache that the reference sees."""
-
-    types: np.ndarray
-    window: int
-    attention: np.ndarray | None = None
-    past: int = 0
-    capacity: int | None = None
-    positions: np.ndarray | None = None
-    cache: str = "none"
-
-    @property
-    def arguments(self):
-        return {
-            "mm_token_type_ids": self.types,
-            "attention_mask": self.attention,
-            "sliding_window": self.window,
-            "past_length": self.past,
-            "capacity": self.capacity,
-            "position_ids": self.positions,
-        }
-
-
-@st.composite
-def token_rows(draw, *, max_segments=7, max_tokens=14):
-    """Runs of text, image, video and audio in any order; equal and different vision runs may touch."""
-    segments = draw(
-        st.lists(
-            st.tuples(st.sampled_from([0, 1, 2, 3, 0, 1]), st.integers(1, max_tokens)),
-            min_size=1,
-            max_size=max_segments,
-        )
-    )
-    return np.repeat([kind for kind, _ in segments], [count for _, count in segments])
-
-
-windows = st.one_of(st.integers(1, 24), st.integers(1, 2048), st.sampled_from([1, 2, 1023, 1024, 2048]))
-
-
-@st.composite
-def layouts(draw):
-    """One to three rows, without a cache, padded, after a past, in a static cache, or packed."""
-    rows = draw(st.lists(token_rows(), min_size=1, max_size=3))
-    length = max(len(row) for row in rows)
-    types, attention = np.zeros((2, len(rows), length), np.int64)
-    for i, row in enumerate(rows):
-        start = (length - len(row)) * draw(st.integers(0, 1))  # left or right padding, row by row
-        types[i, start : start + len(row)], attention[i, start : start + len(row)] = row, 1
-    if draw(st.booleans()):  # padding between tokens, as a right-padded past under new tokens leaves it
-        text = types == 0
-        attention[text & (np.random.default_rng(draw(st.integers(0, 99))).random(types.shape) < 0.2)] = 0
-    kept = None if draw(st.booleans()) else attention
-    case = draw(st.sampled_from(["none", "none", "dynamic", "static", "packed"]))
-    window = draw(windows)
-    if case == "none":
-        return Layout(types=types, window=window, attention=kept)
-    if case == "packed":
-        starts = draw(st.lists(st.integers(0, length - 1), max_size=3))
-        position_rows = draw(st.sampled_from([1, len(rows)]))
-        return Layout(types=types, window=window, positions=np.repeat([pack(length, starts)], position_rows, axis=0))
-    past = draw(st.integers(0, length - 1))
-    capacity = length + draw(st.integers(0, 9)) if case == "static" else None
-    return Layout(types=types, window=window, attention=kept, past=past, capacity=capacity, cache=case)
-
-
-def pack(length, starts):
-    """Positions of sequences that begin at 0 and at `starts`."""
-    positions = np.arange(length)
-    for start in sorted(starts):
-        positions[start:] = np.arange(length - start)
-    return positions
 
 
 def twin(layout, *, profile, layer):

@@ -14,6 +14,7 @@ from gemma4_mm.core.cuts import Span, cut_evenly, cut_greedily
 from gemma4_mm.core.masks import build_masks, describe_masks
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import Segment
+from gemma4_mm.testing.strategies import token_runs
 from tests.core.mask_layouts import number_blocks
 
 TYPES = {"text": 0, "padding": 0, "image": 1, "video": 2, "audio": 3}
@@ -38,10 +39,8 @@ def types_of(segments):
     return [TYPES[segment.kind] for segment in segments for _ in range(segment.n_tokens)]
 
 
-@st.composite
-def parts(draw, *, max_parts=6, max_length=5):
-    kinds = st.sampled_from(["text", "text", "image", "video", "audio"])
-    return draw(st.lists(st.tuples(kinds, st.integers(1, max_length)), min_size=1, max_size=max_parts))
+def parts(*, max_parts=6, max_length=5):
+    return token_runs(kinds=["text", "text", "image", "video", "audio"], max_runs=max_parts, max_tokens=max_length)
 
 
 def legal_plans(types, allowed):

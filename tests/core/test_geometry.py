@@ -9,10 +9,8 @@ from gemma4_mm.core.geometry import plan_image, position_ids
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.spec import SOFT_TOKEN_BUDGETS
-from tests.core.pictures import budgets
+from gemma4_mm.testing.strategies import budgets, sides_px
 from tests.core.twins import slow_target
-
-sides_px = st.integers(1, 3000) | st.integers(1, 40) | st.integers(1, 200_000)
 
 
 def planned(height_px, width_px, budget):
@@ -24,7 +22,7 @@ def planned(height_px, width_px, budget):
     return grid.rows, grid.columns
 
 
-@given(height_px=sides_px, width_px=sides_px, budget=budgets)
+@given(height_px=sides_px(), width_px=sides_px(), budget=budgets())
 @settings(max_examples=1000)
 @example(height_px=1, width_px=1120, budget=1120)
 @example(height_px=1, width_px=100_000, budget=70)
@@ -36,7 +34,7 @@ def test_grids_equal_the_slow_twin_and_fit_the_budget(height_px, width_px, budge
 
 
 @pytest.mark.parity
-@given(height_px=sides_px, width_px=sides_px, budget=budgets)
+@given(height_px=sides_px(), width_px=sides_px(), budget=budgets())
 @settings(max_examples=2000)
 def test_grids_are_those_of_the_oracle_for_images_and_videos(height_px, width_px, budget):
     from transformers.models.gemma4_unified import image_processing_gemma4_unified as images

@@ -25,7 +25,7 @@ from gemma4_mm.errors import InputError, InvariantError, MissingDependencyError
 from gemma4_mm.execution import Execution
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.spec import PATCH_VALUES
-from tests.core.pictures import PATTERNS, budgets, picture, pictures
+from gemma4_mm.testing.strategies import PATTERNS, budgets, make_picture, pictures
 from tests.core.test_resample import CORNERS
 from tests.core.twins import slow_patches, slow_resize
 
@@ -78,7 +78,7 @@ def same_bits(ours, theirs):
 @given(
     rgb=pictures(max_side_px=1600),
     view=st.sampled_from(sorted(VIEWS)),
-    budget=budgets,
+    budget=budgets(),
     rescale=st.sampled_from(["multiply", "divide"]),
     dtype=st.sampled_from(DTYPES),
     threads=st.sampled_from([1, 2]),
@@ -106,7 +106,7 @@ def test_any_image_equals_numpy(rgb, view, budget, rescale, dtype, threads):
 @settings(max_examples=200)
 def test_any_grid_equals_numpy(height_px, width_px, rows, columns, pattern, threads):
     """Not only the grids that `plan_image` chooses: axes of equal length, and both directions in one image."""
-    rgb = picture(pattern, height_px=height_px, width_px=width_px, seed=width_px)
+    rgb = make_picture(pattern, height_px=height_px, width_px=width_px, seed=width_px)
     grid = PatchGrid(rows=rows, columns=columns)
     numpy = encoded(rgb, grid, execution=Execution())
     assert same_bits(encoded(rgb, grid, execution=Execution(kernel="numba", threads=threads)), numpy)
@@ -116,7 +116,7 @@ def test_any_grid_equals_numpy(height_px, width_px, rows, columns, pattern, thre
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners_equal_the_slow_twin(corner, pattern):
     height_px, width_px, rows, columns = corner
-    rgb = picture(pattern, height_px=height_px, width_px=width_px, seed=3)
+    rgb = make_picture(pattern, height_px=height_px, width_px=width_px, seed=3)
     levels = slow_resize(rgb, height_px=rows * 48, width_px=columns * 48)
     assert same_bits(encoded(rgb, PatchGrid(rows=rows, columns=columns)), slow_patches(levels, "multiply"))
 
@@ -139,7 +139,7 @@ def test_all_levels_in_every_dtype(rescale, dtype):
 def test_strips_and_blocks_do_not_change_a_bit(
     height_px, width_px, rows, columns, read_bytes, block_px, block_outputs, monkeypatch
 ):
-    rgb, grid = picture("noise", height_px=height_px, width_px=width_px), PatchGrid(rows=rows, columns=columns)
+    rgb, grid = make_picture("noise", height_px=height_px, width_px=width_px), PatchGrid(rows=rows, columns=columns)
     expected = encoded(rgb, grid, execution=Execution())
     monkeypatch.setattr(accelerated, "_READ_BYTES", read_bytes)
     monkeypatch.setattr(accelerated, "_BLOCK_PX", block_px)
@@ -150,7 +150,7 @@ def test_strips_and_blocks_do_not_change_a_bit(
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 40])
 def test_frames_on_threads_equal_numpy(threads):
-    frames = np.stack([picture("noise", height_px=300, width_px=401, seed=seed) for seed in range(7)])
+    frames = np.stack([make_picture("noise", height_px=300, width_px=401, seed=seed) for seed in range(7)])
     grid = PatchGrid(rows=4, columns=5)
     expected = np.zeros((7, 20, PATCH_VALUES), np.float32)
     encode_frames(frames, expected, grid=grid)
@@ -165,7 +165,7 @@ def test_frames_on_threads_equal_numpy(threads):
 
 
 @pytest.mark.parity
-@given(rgb=pictures(), budget=budgets)
+@given(rgb=pictures(), budget=budgets())
 @settings(max_examples=60)
 def test_images_equal_the_oracle(rgb, budget):
     from PIL import Image
@@ -180,7 +180,7 @@ def test_images_equal_the_oracle(rgb, budget):
 
 
 @pytest.mark.parity
-@given(rgb=pictures(max_side_px=1300), budget=budgets)
+@given(rgb=pictures(max_side_px=1300), budget=budgets())
 @settings(max_examples=20)
 def test_frames_equal_the_oracle(rgb, budget):
     from transformers.models.gemma4_unified.video_processing_gemma4_unified import Gemma4UnifiedVideoProcessor
@@ -204,7 +204,7 @@ def test_a_large_image_equals_the_oracle(pattern):
 
     from gemma4_mm.media.image import load_image
 
-    image = Image.fromarray(picture(pattern, height_px=3000, width_px=4000))
+    image = Image.fromarray(make_picture(pattern, height_px=3000, width_px=4000))
     theirs = Gemma4UnifiedImageProcessor()(image, return_tensors="np")["pixel_values"][0]
     grid = plan_image(height_px=3000, width_px=4000)
     ours = np.zeros_like(theirs)
@@ -287,7 +287,7 @@ def guarded(n_bytes, *, at_end):
 def touch_the_ends():
     """Encode images whose first or last byte lies beside a guard page, into patches that do, too."""
     for height_px, width_px in [(100, 130), (100, 131), (17, 1), (17, 2), (17, 3), (1, 50), (49, 48), (300, 600)]:
-        rgb = picture("noise", height_px=height_px, width_px=width_px)
+        rgb = make_picture("noise", height_px=height_px, width_px=width_px)
         grid = PatchGrid(rows=2, columns=3)
         expected = encoded(rgb, grid, execution=Execution())
         for at_end in (False, True):
@@ -321,7 +321,7 @@ def digest():
         (3000, 1000, 2, 1),
         (100, 90, 9, 8),
     ]:
-        rgb, grid = picture("noise", height_px=height_px, width_px=width_px), PatchGrid(rows=rows, columns=columns)
+        rgb, grid = make_picture("noise", height_px=height_px, width_px=width_px), PatchGrid(rows=rows, columns=columns)
         result.update(encoded(rgb, grid).tobytes())
         result.update(encoded(rgb, grid, dtype=np.float16, rescale="divide").tobytes())
     return result.hexdigest()
@@ -357,7 +357,7 @@ def test_a_kernel_that_is_off_by_one_level_is_found(monkeypatch):
         check_kernel(off)
     load_kernel.cache_clear()
     monkeypatch.setattr("gemma4_mm.core.compiled.resize_strip", off)
-    rgb, grid = picture("noise", height_px=60, width_px=70), PatchGrid(rows=1, columns=1)
+    rgb, grid = make_picture("noise", height_px=60, width_px=70), PatchGrid(rows=1, columns=1)
     with pytest.raises(InvariantError, match="is not exact"):
         encoded(rgb, grid)
     # `auto` goes on with numpy, and does not ask again

@@ -12,7 +12,8 @@ from gemma4_mm.core import mask_rules
 from gemma4_mm.core.masks import build_masks, describe_masks, to_additive, to_uint8
 from gemma4_mm.core.stencil import paint_ranges
 from gemma4_mm.errors import InputError
-from tests.core.mask_layouts import LAYERS, Layout, layouts, number_blocks, twin
+from gemma4_mm.testing.strategies import MaskLayout, mask_layouts
+from tests.core.mask_layouts import LAYERS, number_blocks, twin
 
 PROFILES = ("forward", "static", "deepmind")
 DRAWN_TYPES = [[0, 1, 1, 1, 1, 0, 0]]
@@ -25,7 +26,7 @@ def long_prompt(length, *, block=280, period=300):
     return types
 
 
-@given(layout=layouts())
+@given(layout=mask_layouts())
 @settings(max_examples=120)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_dense_masks_are_the_twins(layout, profile):
@@ -36,7 +37,7 @@ def test_dense_masks_are_the_twins(layout, profile):
         assert np.array_equal(mask, twin(layout, profile=profile, layer=layer)), layer
 
 
-@given(layout=layouts(), data=st.data())
+@given(layout=mask_layouts(), data=st.data())
 @settings(max_examples=150)
 def test_every_view_agrees_with_the_dense_mask(layout, data):
     profile = data.draw(st.sampled_from(PROFILES))
@@ -121,7 +122,7 @@ def test_runs_are_those_that_their_docstring_shows():
         assert getattr(runs, name).tolist() == [[int(value) for value in values.split()]], name
 
 
-@given(layout=layouts())
+@given(layout=mask_layouts())
 @settings(max_examples=100)
 def test_deepmind_and_static_agree_unless_a_block_is_longer_than_the_window(layout):
     if layout.positions is not None:
@@ -267,9 +268,9 @@ def test_layout_strategy_reaches_every_case():
     """The comparisons above and in the parity suite stand on these layouts: each kind must really occur."""
     seen = set()
 
-    @given(layout=layouts())
+    @given(layout=mask_layouts())
     @settings(max_examples=200)
-    def collect(layout: Layout) -> None:
+    def collect(layout: MaskLayout) -> None:
         vision = np.isin(layout.types, (1, 2))
         seen.add(layout.cache)
         seen.update(["packed"] if layout.positions is not None else [])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 
 from gemma4_mm.core.masks import build_masks, describe_masks, to_additive
-from tests.core.mask_layouts import LAYERS, Layout, layouts, on_reference_columns, reference_masks, text_config
+from gemma4_mm.testing.strategies import MaskLayout, mask_layouts
+from tests.core.mask_layouts import LAYERS, on_reference_columns, reference_masks, text_config
 
 pytestmark = pytest.mark.parity
 
@@ -21,13 +22,13 @@ def assert_same_masks(layout, profile):
         assert torch.equal(torch.from_numpy(ours), masks[layer]), layer
 
 
-@given(layout=layouts())
+@given(layout=mask_layouts())
 @settings(max_examples=500)
 def test_forward_masks_are_those_of_the_model(layout):
     assert_same_masks(layout, "forward")
 
 
-@given(layout=layouts())
+@given(layout=mask_layouts())
 @settings(max_examples=500)
 def test_static_masks_are_those_of_static_generation(layout):
     assert_same_masks(layout, "static")
@@ -40,17 +41,17 @@ def test_long_prompts_with_blocks_beyond_the_window(profile, window):
     types[0, 300:1700] = 1  # 1400 tokens of vision: longer than the model's window
     attention = np.ones_like(types)
     attention[1, :90] = 0
-    assert_same_masks(Layout(types=types, window=window), profile)
-    assert_same_masks(Layout(types=types, window=window, attention=attention), profile)
-    assert_same_masks(Layout(types=types, window=window, past=1900, cache="dynamic"), profile)
-    assert_same_masks(Layout(types=types, window=window, past=100, capacity=2300, cache="static"), profile)
+    assert_same_masks(MaskLayout(types=types, window=window), profile)
+    assert_same_masks(MaskLayout(types=types, window=window, attention=attention), profile)
+    assert_same_masks(MaskLayout(types=types, window=window, past=1900, cache="dynamic"), profile)
+    assert_same_masks(MaskLayout(types=types, window=window, past=100, capacity=2300, cache="static"), profile)
 
 
 def test_build_masks_are_the_models_own():
     import torch
 
     types = np.array([[0, 1, 1, 1, 0, 2, 2, 0, 3, 3]])
-    masks, _ = reference_masks(Layout(types=types, window=2), profile="forward")
+    masks, _ = reference_masks(MaskLayout(types=types, window=2), profile="forward")
     ours = build_masks(types, sliding_window=2)
     assert torch.equal(torch.from_numpy(ours.mask_sliding), masks["sliding_attention"])
     assert torch.equal(torch.from_numpy(ours.mask_global), masks["full_attention"])

@@ -15,7 +15,8 @@ from gemma4_mm.core.resample import ArrayRows
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.spec import PATCH_VALUES, SOFT_TOKEN_BUDGETS
-from tests.core.pictures import PATTERNS, budgets, picture, pictures, resized
+from gemma4_mm.testing.strategies import PATTERNS, budgets, clips, make_picture, pictures
+from tests.core.pictures import resized
 from tests.core.twins import slow_patches
 
 
@@ -55,7 +56,7 @@ def assert_equal_to_image_processor(rgb, budget, *, as_array=False):
 
 
 @pytest.mark.parity
-@given(rgb=pictures(), budget=budgets, as_array=st.booleans())
+@given(rgb=pictures(), budget=budgets(), as_array=st.booleans())
 @settings(max_examples=320)
 def test_images_equal_the_oracle(rgb, budget, as_array):
     assert_equal_to_image_processor(rgb, budget, as_array=as_array)
@@ -65,7 +66,7 @@ def test_images_equal_the_oracle(rgb, budget, as_array):
 @pytest.mark.parametrize("budget", SOFT_TOKEN_BUDGETS)
 @pytest.mark.parametrize(("height_px", "width_px"), [(1, 1), (1, 3000), (3000, 1), (2, 2999), (48, 48), (672, 912)])
 def test_edge_sizes_equal_the_oracle(height_px, width_px, budget):
-    assert_equal_to_image_processor(picture("extremes", height_px=height_px, width_px=width_px), budget)
+    assert_equal_to_image_processor(make_picture("extremes", height_px=height_px, width_px=width_px), budget)
 
 
 @pytest.mark.parity
@@ -74,7 +75,7 @@ def test_edge_sizes_equal_the_oracle(height_px, width_px, budget):
     [("photo", 6000, 8000), ("extremes", 3000, 4000), ("checkerboard", 3000, 4000), ("noise", 400, 12_000)],
 )
 def test_large_images_equal_the_oracle(pattern, height_px, width_px):
-    assert_equal_to_image_processor(picture(pattern, height_px=height_px, width_px=width_px), 280)
+    assert_equal_to_image_processor(make_picture(pattern, height_px=height_px, width_px=width_px), 280)
 
 
 @pytest.mark.parity
@@ -89,16 +90,8 @@ def test_budgets_that_the_oracle_refuses_are_refused(budget):
         plan_image(height_px=50, width_px=60, max_soft_tokens=budget)
 
 
-@st.composite
-def clips(draw):
-    """Uint8 `(frames, height, width, 3)`."""
-    rgb = draw(pictures(max_side_px=1300))
-    n_frames = draw(st.integers(1, 4 if rgb.size < 1_500_000 else 1))
-    return np.stack([np.roll(rgb, shift, axis=(0, 1)) for shift in range(n_frames)])
-
-
 @pytest.mark.parity
-@given(frames=clips(), budget=budgets)
+@given(frames=clips(max_frames=4, min_side_px=1, max_side_px=1300), budget=budgets())
 @settings(max_examples=80)
 def test_videos_equal_the_oracle(frames, budget):
     from transformers.models.gemma4_unified.video_processing_gemma4_unified import Gemma4UnifiedVideoProcessor
@@ -133,13 +126,13 @@ def test_videos_equal_the_oracle(frames, budget):
 @settings(max_examples=30)
 @example(rows=1, columns=1, pattern="noise", rescale="divide")
 def test_merged_patches_equal_the_slow_twin(rows, columns, pattern, rescale):
-    rgb = picture(pattern, height_px=rows * 48, width_px=columns * 48, seed=9)
+    rgb = make_picture(pattern, height_px=rows * 48, width_px=columns * 48, seed=9)
     merged = merge_patches(rgb, rescale=rescale)
     assert merged.dtype == np.float32
     assert np.array_equal(merged, slow_patches(rgb, rescale))
 
 
-@given(rgb=pictures(max_side_px=1000), budget=budgets, rescale=st.sampled_from(["multiply", "divide"]))
+@given(rgb=pictures(max_side_px=1000), budget=budgets(), rescale=st.sampled_from(["multiply", "divide"]))
 @settings(max_examples=60)
 def test_the_fused_form_equals_resize_then_merge(rgb, budget, rescale):
     grid = planned(rgb, budget)
@@ -156,7 +149,7 @@ def test_multiplying_and_dividing_differ_in_the_last_bit_of_126_levels():
 
 
 def test_frames_may_be_sources():
-    frames = np.stack([picture("noise", height_px=60, width_px=80, seed=seed) for seed in range(3)])
+    frames = np.stack([make_picture("noise", height_px=60, width_px=80, seed=seed) for seed in range(3)])
     grid = PatchGrid(rows=2, columns=3)
     from_array = np.zeros((3, 6, PATCH_VALUES), np.float32)
     from_sources = np.zeros_like(from_array)
@@ -169,7 +162,7 @@ def test_frames_may_be_sources():
 
 
 def test_threads_may_share_a_size():
-    frames = np.stack([picture("photo", height_px=700, width_px=900, seed=seed) for seed in range(8)])
+    frames = np.stack([make_picture("photo", height_px=700, width_px=900, seed=seed) for seed in range(8)])
     grid = planned(frames[0], 280)
 
     def encode(frame):

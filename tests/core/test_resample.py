@@ -16,7 +16,8 @@ from gemma4_mm.core.resample import ArrayRows, StripResizer, resize_rgb
 from gemma4_mm.core.weights import axis_weights
 from gemma4_mm.errors import InputError, InvariantError
 from gemma4_mm.inputs import PatchGrid
-from tests.core.pictures import PATTERNS, picture, resized
+from gemma4_mm.testing.strategies import PATTERNS, make_picture
+from tests.core.pictures import resized
 from tests.core.twins import slow_resize, slow_taps
 
 CORNERS = [  # height, width → rows, columns
@@ -81,7 +82,7 @@ def test_weights_are_those_of_torch(n_in, patches):
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners_equal_the_slow_twin(corner, pattern):
     height_px, width_px, rows, columns = corner
-    rgb = picture(pattern, height_px=height_px, width_px=width_px, seed=3)
+    rgb = make_picture(pattern, height_px=height_px, width_px=width_px, seed=3)
     expected = slow_resize(rgb, height_px=rows * 48, width_px=columns * 48)
     assert np.array_equal(resized(rgb, rows=rows, columns=columns), expected)
 
@@ -95,7 +96,7 @@ def test_corners_equal_the_slow_twin(corner, pattern):
 )
 @settings(max_examples=60)
 def test_any_size_equals_the_slow_twin(height_px, width_px, rows, columns, pattern):
-    rgb = picture(pattern, height_px=height_px, width_px=width_px, seed=height_px)
+    rgb = make_picture(pattern, height_px=height_px, width_px=width_px, seed=height_px)
     expected = slow_resize(rgb, height_px=rows * 48, width_px=columns * 48)
     assert np.array_equal(resized(rgb, rows=rows, columns=columns), expected)
 
@@ -110,7 +111,7 @@ def test_equal_to_torchvision(height_px, width_px, rows, columns, pattern):
     import torch
     from torchvision.transforms.v2 import functional
 
-    rgb = picture(pattern, height_px=height_px, width_px=width_px, seed=5)
+    rgb = make_picture(pattern, height_px=height_px, width_px=width_px, seed=5)
     image = torch.from_numpy(rgb).permute(2, 0, 1)
     bicubic = functional.InterpolationMode.BICUBIC
     oracle = functional.resize(image, [rows * 48, columns * 48], interpolation=bicubic, antialias=True)
@@ -124,7 +125,7 @@ def test_equal_to_torchvision(height_px, width_px, rows, columns, pattern):
 @pytest.mark.usefixtures("fresh")
 def test_strips_do_not_change_a_bit(shape, strip_rows, strip_bytes, read_bytes, monkeypatch):
     height_px, width_px, rows, columns = shape
-    rgb = picture("noise", height_px=height_px, width_px=width_px)
+    rgb = make_picture("noise", height_px=height_px, width_px=width_px)
     expected = resized(rgb, rows=rows, columns=columns)
     resample._recent_plan.cache_clear()
     monkeypatch.setattr(resample, "_STRIP_ROWS", strip_rows)
@@ -143,7 +144,7 @@ def test_every_row_is_read_once_and_in_order():
             self.reads.extend(range(start, stop))
             return super().rows(start, stop)
 
-    source = Recorder(picture("noise", height_px=1000, width_px=400))
+    source = Recorder(make_picture("noise", height_px=1000, width_px=400))
     resize_rgb(source, grid=PatchGrid(rows=9, columns=3))
     assert source.reads == list(range(1000))
 
@@ -162,7 +163,7 @@ def test_products_are_stacked_and_stay_on_the_calling_thread(size, most_calls, m
         return matmul(a, b, out=out)
 
     monkeypatch.setattr(np, "matmul", recorded)
-    resized(picture("flat", height_px=height_px, width_px=width_px), rows=rows, columns=columns)
+    resized(make_picture("flat", height_px=height_px, width_px=width_px), rows=rows, columns=columns)
     assert 0 < max(products) <= bands.MAX_PRODUCT
     assert len(products) <= most_calls
 
@@ -188,7 +189,9 @@ def sums_and_truth(band, pixels):
 def test_sums_are_within_their_bound(n_in, pattern):
     band = bands.HorizontalBand(axis_weights(n_in, 144), range(144))
     seed = 255  # flat: every pixel at the end of the range, the largest sums
-    pixels = picture(pattern, height_px=16, width_px=n_in, seed=seed).reshape(16, -1).astype(np.float32) - exact.CENTRE
+    pixels = (
+        make_picture(pattern, height_px=16, width_px=n_in, seed=seed).reshape(16, -1).astype(np.float32) - exact.CENTRE
+    )
     bound = exact.error_bound(band.taps, precision=band.precision)
     assert (bound == 0.0) == (band.precision <= 16)
     sums, truth = sums_and_truth(band, pixels)
@@ -208,16 +211,16 @@ def paths_taken(rgb, *, rows, columns, monkeypatch):
 
 
 def test_a_photograph_has_few_doubtful_results_and_a_checkerboard_many(monkeypatch):
-    photo = picture("photo", height_px=1500, width_px=2000)
+    photo = make_picture("photo", height_px=1500, width_px=2000)
     again, double = paths_taken(photo, rows=5, columns=7, monkeypatch=monkeypatch)
     assert 0 < again < 0.002 * 1500 * 7 * 48 * 3
     assert double == 0
-    board = picture("checkerboard", height_px=1500, width_px=2000)
+    board = make_picture("checkerboard", height_px=1500, width_px=2000)
     assert paths_taken(board, rows=5, columns=7, monkeypatch=monkeypatch)[1] > 0
 
 
 def test_shrinking_less_than_fourfold_needs_no_second_look(monkeypatch):
-    board = picture("checkerboard", height_px=900, width_px=900)
+    board = make_picture("checkerboard", height_px=900, width_px=900)
     assert paths_taken(board, rows=5, columns=5, monkeypatch=monkeypatch) == (0, 0)
 
 
@@ -239,7 +242,7 @@ def reduced_precision(matmul, kept_bits=8):
 @pytest.mark.parametrize("kept_bits", [8, 11])
 @pytest.mark.parametrize(("height_px", "width_px"), [(700, 500), (80, 100)])
 def test_a_reduced_precision_blas_is_found_and_float64_used(kept_bits, height_px, width_px, monkeypatch):
-    rgb = picture("extremes", height_px=height_px, width_px=width_px)
+    rgb = make_picture("extremes", height_px=height_px, width_px=width_px)
     expected = resized(rgb, rows=2, columns=3)
     monkeypatch.setattr(np, "matmul", reduced_precision(np.matmul, kept_bits))
     assert not np.array_equal(resized(rgb, rows=2, columns=3), expected), "the planted matmul must do harm"
@@ -268,7 +271,9 @@ def digest():
     result = hashlib.sha256()
     for height_px, width_px, rows, columns in DIGEST_SIZES:
         for pattern in ("noise", "checkerboard"):
-            result.update(resized(picture(pattern, height_px=height_px, width_px=width_px), rows=rows, columns=columns))
+            result.update(
+                resized(make_picture(pattern, height_px=height_px, width_px=width_px), rows=rows, columns=columns)
+            )
     return result.hexdigest()
 
 
@@ -304,7 +309,7 @@ def test_every_blas_kernel_gives_the_same_bits(kernel, own_digest):
     ],
 )
 def test_strides_do_not_matter(view):
-    rgb = view(picture("noise", height_px=300, width_px=250))
+    rgb = view(make_picture("noise", height_px=300, width_px=250))
     rgb.flags.writeable = False
     assert np.array_equal(resized(rgb, rows=3, columns=2), resized(rgb.copy(), rows=3, columns=2))
 
@@ -331,7 +336,7 @@ def test_a_source_of_another_size_is_refused_in_words():
 def test_a_resizer_serves_many_sources():
     resizer = StripResizer(height_px=300, width_px=250, grid=PatchGrid(rows=3, columns=2))
     for seed in range(3):
-        rgb = picture("noise", height_px=300, width_px=250, seed=seed)
+        rgb = make_picture("noise", height_px=300, width_px=250, seed=seed)
         levels = np.concatenate([strip.levels for strip in map(kept, resizer.strips(ArrayRows(rgb)))])
         assert np.array_equal(levels.reshape(144, 96, 3), resized(rgb, rows=3, columns=2))
 

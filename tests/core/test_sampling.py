@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gemma4_mm.core.sampling import format_timestamp, frame_timestamps, sample_frame_indices
 from gemma4_mm.errors import InputError
 from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.testing.strategies import frame_counts
 
 FLOAT_RULE = Profile.transformers("5.17")
 
@@ -19,13 +20,7 @@ def slow_indices(total_frames, num_frames):
     return [int(Fraction(i * total_frames, num_frames)) for i in range(num_frames)]
 
 
-@st.composite
-def counts(draw):
-    total = draw(st.integers(1, 20_000))
-    return total, draw(st.integers(1, min(total, 600)))
-
-
-@given(counts())
+@given(frame_counts())
 def test_indices_equal_the_slow_twin(count):
     total, wanted = count
     indices = sample_frame_indices(total, num_frames=wanted)
@@ -71,7 +66,7 @@ def test_minutes_go_on_beyond_99(seconds, written):
 
 @pytest.mark.parity
 @settings(max_examples=300)
-@given(counts(), st.sampled_from([None, 0.5, 1, 2, 23.976, 24.0, 30, 59.94]))
+@given(frame_counts(), st.sampled_from([None, 0.5, 1, 2, 23.976, 24.0, 30, 59.94]))
 @example((1, 1), 1)
 @example((3, 1), 0.5)
 def test_indices_equal_the_reference(count, fps):

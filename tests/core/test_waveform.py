@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gemma4_mm.core.waveform import batch_frames, count_frames, frame_waveform
 from gemma4_mm.errors import InputError
+from gemma4_mm.testing.strategies import sample_counts
 
 MAX_SAMPLES = 40 * 16_000
 HF_PADDING = {"longest": "longest", "max_length": "max_length", "none": False}
@@ -76,14 +77,6 @@ def test_what_makes_no_batch_is_an_error(waveforms, options, message):
         batch_frames(waveforms, **options)
 
 
-@st.composite
-def lengths(draw):
-    """One to four lengths up to 40 s; remainders are drawn apart, so that the edges of a frame are met often."""
-    count = draw(st.integers(1, 4))
-    frames = [draw(st.one_of(st.integers(0, 3), st.integers(0, MAX_SAMPLES // 640 - 1))) for _ in range(count)]
-    return [n * 640 + draw(st.one_of(st.sampled_from([0, 1, 639]), st.integers(0, 639))) for n in frames]
-
-
 @pytest.fixture(scope="module")
 def extractor():
     from transformers.models.gemma4_unified.feature_extraction_gemma4_unified import Gemma4UnifiedAudioFeatureExtractor
@@ -104,7 +97,7 @@ def test_every_remainder_equals_the_reference(extractor):
 @pytest.mark.parity
 @settings(max_examples=250)
 @given(
-    sizes=lengths(),
+    sizes=st.lists(sample_counts(max_samples=MAX_SAMPLES), min_size=1, max_size=4),
     dtype=st.sampled_from([np.float32, np.float64, np.int16]),
     padding=st.sampled_from(["longest", "max_length", "none"]),
     max_length=st.one_of(st.none(), st.integers(0, 1000)),

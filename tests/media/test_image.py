@@ -16,9 +16,10 @@ from gemma4_mm.limits import Limits
 from gemma4_mm.media.image import RgbaRows, image_size, load_image
 from gemma4_mm.media.quiet import ignore_pillow_warnings
 from gemma4_mm.spec import Profile
+from gemma4_mm.testing.strategies import IMAGE_MODES, ambiguous_arrays, in_mode
 from tests.media.files import image_bytes, oriented, photo, png_chunk, scene
 
-MODES = ["RGB", "RGBA", "LA", "L", "P", "PA", "I;16", "CMYK", "1", "I", "F", "La", "RGBa", "YCbCr", "HSV", "LAB"]
+MODES = [*IMAGE_MODES, "La"]  # Pillow makes no RGB of the last: the reference refuses it
 TRANSPARENCY = {  # what a PNG's or GIF's transparency looks like in Pillow, per mode
     "P": [3, bytes(range(0, 256, 2))],
     "L": [7],
@@ -30,19 +31,7 @@ TRANSPARENCY = {  # what a PNG's or GIF's transparency looks like in Pillow, per
 
 def image_of(mode, *, height_px, width_px):
     """A Pillow image of any mode whose pixels take all values, alpha included."""
-    rgba = Image.fromarray(scene(height_px=height_px, width_px=width_px, channels=4), "RGBA")
-    if mode == "I;16":
-        return Image.fromarray(
-            scene(height_px=height_px, width_px=width_px, channels=1)[..., 0].astype(np.uint16) * 257
-        )
-    if mode in ("I", "F"):
-        values = scene(height_px=height_px, width_px=width_px, channels=1)[..., 0].astype(np.float32) * 300 - 9000.5
-        return Image.fromarray(values if mode == "F" else values.astype(np.int32), mode)
-    if mode in ("La", "LA", "PA"):
-        return rgba.convert("LA").convert(mode)
-    if mode == "LAB":
-        return Image.frombytes("LAB", rgba.size, rgba.convert("RGB").tobytes())
-    return rgba.convert("RGB").convert(mode) if mode not in ("RGBA", "RGBa") else rgba.convert(mode)
+    return in_mode(scene(height_px=height_px, width_px=width_px, channels=4), mode)
 
 
 def read(source, step=None):
@@ -237,18 +226,9 @@ def test_every_colour_at_every_alpha_equals_the_reference(reference):
     assert np.array_equal(read(load_image(rgba), 100), reference(rgba))
 
 
-@st.composite
-def arrays(draw):
-    """Shapes with 1, 3 and 4 on every axis, so that ambiguous ones are met often."""
-    axis = st.one_of(st.sampled_from([1, 3, 4]), st.integers(1, 12))
-    shape = draw(st.tuples(*[axis] * draw(st.integers(2, 3))))
-    values = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, shape, np.uint8)
-    return values[::-1] if draw(st.booleans()) else values
-
-
 @pytest.mark.parity
 @settings(max_examples=300)
-@given(arrays(), st.integers(1, 12))
+@given(ambiguous_arrays(), st.integers(1, 12))
 @example(np.arange(3 * 900 * 3, dtype=np.int64).astype(np.uint8).reshape(3, 900, 3), 2)
 @example(np.arange(4 * 9 * 3, dtype=np.uint8).reshape(4, 9, 3), 2)
 def test_arrays_equal_the_reference(reference, array, step):

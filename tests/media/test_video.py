@@ -20,6 +20,7 @@ from gemma4_mm.limits import Limits
 from gemma4_mm.media import container
 from gemma4_mm.media.video import load_video, probe_video
 from gemma4_mm.spec import Profile
+from gemma4_mm.testing.strategies import decoded_videos
 from tests.media.files import (
     image_bytes,
     photo,
@@ -300,30 +301,6 @@ def test_without_pyav_the_install_command_is_named():
 
 
 # Frames that are decoded already
-
-
-@st.composite
-def decoded_videos(draw):
-    """An array, a list of arrays, a list of Pillow images, or one frame; with shapes that are easily misread."""
-    side = st.one_of(st.sampled_from([1, 3, 4]), st.integers(1, 9))
-    n_frames = draw(st.integers(1, 70))
-    shape = draw(st.tuples(side, side, st.sampled_from([1, 3, 3, 3, 4, 2])))
-    if draw(st.booleans()):
-        shape = (shape[2], shape[0], shape[1])
-    frames = clip(n_frames, *shape)
-    form = draw(st.sampled_from(["array", "list", "images", "frame", "image"]))
-    if form == "array":
-        return frames
-    if form == "list":
-        return list(frames)
-    if form == "frame":
-        return frames[0]
-    mode = draw(st.sampled_from(["RGB", "RGB", "RGB", "L", "RGBA", "YCbCr", "P"]))
-    images = [
-        Image.fromarray(scene(height_px=shape[0], width_px=shape[1], shift=index)).convert(mode)
-        for index in range(n_frames)
-    ]
-    return images[0] if form == "image" else images
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gemma4_mm.core.chunks import plan_chunks
 from gemma4_mm.core.masks import describe_masks, to_additive
+from gemma4_mm.testing.strategies import token_runs
 from tests.model.tiny import WINDOW, chunk_embeddings, make_prompt, media_embeddings, tiny_model
 
 pytestmark = pytest.mark.parity
@@ -22,8 +23,8 @@ LONG_BLOCK = (("text", 5), ("image", 22), ("text", 3), ("video", 15), ("audio", 
 @st.composite
 def prompts(draw, *, padding=True):
     """Media of every kind in any order, blocks up to twice the window, perhaps padded on one side, then text."""
-    kinds = st.sampled_from(["text", "image", "video", "audio"])
-    parts = draw(st.lists(st.tuples(kinds, st.integers(1, 2 * WINDOW)), min_size=1, max_size=5))
+    kinds = ["text", "image", "video", "audio"]
+    parts = draw(token_runs(kinds=kinds, max_runs=5, max_tokens=2 * WINDOW))
     parts.append(("text", draw(st.integers(1, 6))))
     pad = [("padding", draw(st.integers(1, 9)))]
     side = draw(st.sampled_from(["none", "left", "right"])) if padding else "none"

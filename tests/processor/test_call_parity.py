@@ -5,58 +5,21 @@ import copy
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from gemma4_mm.errors import Gemma4MMError, InputError, InvariantError
-from tests.processor.strategies import BUDGETS, clips, images, pixels, texts, waveforms
+from gemma4_mm.testing.strategies import make_picture, processor_calls
 from tests.processor.test_parity import assert_same_tensors
 
 pytestmark = pytest.mark.parity
 
-PICTURE = Image.fromarray(pixels((40, 60, 3), 1))
-ARRAY = pixels((40, 60, 3), 2)
+PICTURE = Image.fromarray(make_picture("noise", height_px=40, width_px=60, seed=1))
+ARRAY = make_picture("noise", height_px=40, width_px=60, seed=2)
 SOUND = np.linspace(-1, 1, 1500, dtype=np.float32)
-CLIP = pixels((3, 30, 40, 3), 3)
+CLIP = np.stack([make_picture("noise", height_px=30, width_px=40, seed=seed) for seed in (3, 4, 5)])
 
 
-@st.composite
-def prompt_calls(draw):
-    """Prompts with placeholders between texts, their media nested and flattened as the reference wants them."""
-    n_prompts = draw(st.integers(1, 3))
-    arguments = {"text": [], "images": [], "videos": [], "audio": []}
-    for _ in range(n_prompts):
-        prompt, pictures = draw(texts), []
-        for kind in draw(st.lists(st.sampled_from(["image", "video", "audio"]), max_size=3)):
-            prompt += {"image": "<|image|>", "video": "<|video|>", "audio": "<|audio|>"}[kind] + draw(texts)
-            if kind == "image":
-                pictures.append(draw(images()))
-            elif kind == "video":
-                arguments["videos"].append(draw(clips(min_frames=2)))
-            else:
-                arguments["audio"].append(draw(waveforms()))
-        arguments["text"].append(prompt)
-        arguments["images"].append(pictures)
-    if not any(arguments["images"]):
-        del arguments["images"]
-    arguments = {name: value for name, value in arguments.items() if value}
-    sampling = draw(st.sampled_from([{"num_frames": 2}, {"do_sample_frames": False}]))
-    padding = draw(
-        st.sampled_from(
-            [
-                {},
-                {"padding_side": "right"},
-                {"pad_to_multiple_of": 64},
-                {"text_kwargs": {"padding": "max_length", "max_length": 1500}},
-                {"audio_kwargs": {"padding": "max_length", "max_length": 4}},
-                {"audio_kwargs": {"max_length": 2}},
-            ]
-        )
-    )
-    return {**arguments, **sampling, **padding, "max_soft_tokens": draw(st.sampled_from(BUDGETS[:3]))}
-
-
-@given(call=prompt_calls())
+@given(call=processor_calls())
 @settings(max_examples=120)
 def test_calls_give_the_same_tensors(processor, hf_processor, call):
     theirs = hf_processor(return_tensors="np", **copy.deepcopy(call))

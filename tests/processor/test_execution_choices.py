@@ -10,7 +10,7 @@ from PIL import Image
 
 from gemma4_mm import Execution, Processor
 from gemma4_mm.errors import InputError
-from tests.core.pictures import picture
+from gemma4_mm.testing.strategies import make_picture
 
 EXECUTIONS = [
     Execution(threads=2),
@@ -23,7 +23,7 @@ EXECUTIONS = [
 @pytest.fixture(scope="module")
 def media():
     sizes = [(480, 640), (90, 33), (700, 500), (48, 48), (300, 1200)]
-    images = [picture("photo", height_px=height, width_px=width, seed=width) for height, width in sizes]
+    images = [make_picture("photo", height_px=height, width_px=width, seed=width) for height, width in sizes]
     files = []
     for rgb in images[:3]:
         file = io.BytesIO()

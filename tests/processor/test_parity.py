@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.processor.strategies import calls
+from gemma4_mm.testing.strategies import template_calls
 
 pytestmark = pytest.mark.parity
 
@@ -32,7 +32,7 @@ def reference_template(hf_processor, call):
     )
 
 
-@given(call=calls())
+@given(call=template_calls())
 @settings(max_examples=220)
 def test_conversations_give_the_same_tensors(processor, hf_processor, call):
     theirs = reference_template(hf_processor, call)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from gemma4_mm import Execution, InputError, LimitError, Limits, MediaError, Processor
 from gemma4_mm.media.video import open_video
+from gemma4_mm.testing.strategies import clips, waveforms
 from tests.media.files import image_bytes, scene, write_sound, write_video
-from tests.processor.strategies import clips, waveforms
 
 
 @pytest.fixture(scope="module")

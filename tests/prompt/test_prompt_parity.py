@@ -11,7 +11,7 @@ from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
-from tests.prompt import strategies as own
+from gemma4_mm.testing import strategies as own
 from tests.prompt.outcome import REFUSED, ours, reference
 
 pytestmark = pytest.mark.parity
@@ -46,7 +46,9 @@ def _same_objects(ours_: list[Any], theirs: list[Any]) -> bool:
 
 
 @settings(max_examples=400)
-@given(conversation=own.conversations(*own.CONTROL_TOKENS), tools=own.tool_lists(), options=own.template_options())
+@given(
+    conversation=own.template_conversations(*own.CONTROL_TOKENS), tools=own.tool_lists(), options=own.template_options()
+)
 def test_text_and_ids_equal_the_oracle(
     hf_processor: Any,
     template: ChatTemplate,
@@ -69,7 +71,9 @@ def test_text_and_ids_equal_the_oracle(
 
 
 @settings(max_examples=150)
-@given(conversation=own.conversations(*own.CONTROL_TOKENS), tools=own.tool_lists(), options=own.template_options())
+@given(
+    conversation=own.template_conversations(*own.CONTROL_TOKENS), tools=own.tool_lists(), options=own.template_options()
+)
 def test_text_and_media_equal_the_oracle_when_media_are_collected(
     hf_processor: Any,
     template: ChatTemplate,
@@ -97,7 +101,7 @@ def test_text_and_media_equal_the_oracle_when_media_are_collected(
 
 
 @settings(max_examples=50)
-@given(conversation=own.conversations(), options=own.template_options())
+@given(conversation=own.template_conversations(), options=own.template_options())
 def test_the_callers_messages_are_not_changed(
     template: ChatTemplate, tokenizer: Tokenizer, conversation: list[dict[str, Any]], options: dict[str, Any]
 ) -> None:

@@ -13,7 +13,7 @@ from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
-from tests.prompt import strategies as own
+from gemma4_mm.testing import strategies as own
 from tests.prompt.outcome import REFUSED, ours, reference
 
 ALL_TOKENS = (*own.CONTROL_TOKENS, *own.MEDIA_TOKENS)
@@ -22,7 +22,7 @@ ALL_TOKENS = (*own.CONTROL_TOKENS, *own.MEDIA_TOKENS)
 @pytest.mark.parity
 @settings(max_examples=300)
 @given(
-    conversation=own.conversations(*ALL_TOKENS, MARK_START, MARK_END, media=False),
+    conversation=own.template_conversations(*ALL_TOKENS, MARK_START, MARK_END, media=False),
     tools=own.tool_lists(*ALL_TOKENS),
     options=own.template_options(),
 )

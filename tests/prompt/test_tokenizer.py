@@ -15,7 +15,7 @@ from gemma4_mm.prompt.control_tokens import mark_control_tokens
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
 from gemma4_mm.spec import VOCAB_SIZE, TokenIds
-from tests.prompt import strategies as own
+from gemma4_mm.testing import strategies as own
 
 ALL_TOKENS = (*own.CONTROL_TOKENS, *own.MEDIA_TOKENS)
 _IDS = st.lists(st.integers(0, VOCAB_SIZE - 1) | st.integers(0, 400) | st.sampled_from([255_999, 258_880, 258_884]))

@@ -3,7 +3,7 @@
     python worker.py TOKENIZER_DIRECTORY
 
 It needs numpy, safetensors, Pillow, torch, torchvision and transformers, soundfile and soxr or librosa for sound files,
-and nothing of the package that it is part of but the two modules beside it. `serve` says how it is talked to.
+and nothing of the package that it is part of but the modules beside it. `serve` says how it is talked to.
 """
 
 import importlib
@@ -30,17 +30,8 @@ class Oracle:
     """Hugging Face's processor over the files of a directory, and its two mask functions."""
 
     def __init__(self, directory: Path) -> None:
-        from transformers.models.gemma.tokenization_gemma import GemmaTokenizer
-
         self._given: Any = importlib.import_module("given")
-        model = importlib.import_module("transformers.models.gemma4_unified")
-        self.processor = model.Gemma4UnifiedProcessor(
-            feature_extractor=model.Gemma4UnifiedAudioFeatureExtractor(),
-            image_processor=model.Gemma4UnifiedImageProcessor(),
-            tokenizer=GemmaTokenizer.from_pretrained(directory),
-            video_processor=model.Gemma4UnifiedVideoProcessor(),
-            chat_template=(directory / "chat_template.jinja").read_text(encoding="utf-8"),
-        )
+        self.processor = importlib.import_module("hf_processor").build_processor(directory)
 
     def stages(self, case: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """Arrays by stage name; dtypes uint8, int32 and float32."""

@@ -1,0 +1,1 @@
+"""For other projects' test-suites: Hypothesis strategies (`strategies`) and a pytest plugin (`plugin`)."""
