@@ -14,6 +14,7 @@ from gemma4_mm.cli.assets import assets
 from gemma4_mm.cli.bundle import bundle
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
+from gemma4_mm.cli.fixtures import fixtures
 from gemma4_mm.cli.masks import masks
 from gemma4_mm.cli.plan import plan
 from gemma4_mm.errors import Gemma4MMError, InvariantError
@@ -28,6 +29,7 @@ app = typer.Typer(
 for command in (encode, plan, masks, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
+app.add_typer(fixtures)
 
 
 def _print_version(wanted: bool) -> None:
