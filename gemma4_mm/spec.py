@@ -151,10 +151,7 @@ class Profile:
         Raises:
             InputError: not a version, or one before 5.10.1 (the first with `gemma4_unified`).
         """
-        match = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
-        if match is None:
-            raise InputError(f"{version!r} is not a transformers version; write it as '5.24' or '5.21.1'")
-        release = (int(match[1]), int(match[2]), int(match[3] or 0))
+        release = _parse_release(version)
         if release < (5, 10, 0):
             raise InputError(f"transformers {version} has no gemma4_unified; the first that has it is 5.10.1")
         return cls(
@@ -166,6 +163,21 @@ class Profile:
             placeholder_counts="strict" if release >= (5, 23, 0) else "lenient",
             none_keys="dropped" if release >= (5, 24, 0) else "kept",
         )
+
+    def at_least(self, version: str) -> bool:
+        """Whether this is the profile of a release that is `version` or later, e.g. `at_least("5.23")`.
+
+        Raises:
+            InputError: not a version, or a profile that is not named after a release.
+        """
+        return _parse_release(self.name.removeprefix("transformers-")) >= _parse_release(version)
+
+
+def _parse_release(version: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if match is None:
+        raise InputError(f"{version!r} is not a transformers version; write it as '5.24' or '5.21.1'")
+    return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
 DEFAULT_PROFILE: Final = Profile.transformers("5.24")

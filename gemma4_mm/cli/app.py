@@ -16,6 +16,7 @@ from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
 from gemma4_mm.cli.fixtures import fixtures
 from gemma4_mm.cli.masks import masks
+from gemma4_mm.cli.parity import parity
 from gemma4_mm.cli.plan import plan
 from gemma4_mm.errors import Gemma4MMError, InvariantError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, plan, masks, assets, demo):
+for command in (encode, plan, masks, parity, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
 app.add_typer(fixtures)

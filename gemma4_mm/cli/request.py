@@ -10,6 +10,7 @@ from gemma4_mm.cli.console import status
 from gemma4_mm.errors import InputError
 from gemma4_mm.media.kind import media_kind
 from gemma4_mm.processor import Processor
+from gemma4_mm.spec import DEFAULT_PROFILE, Profile
 
 FilesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Image, audio and video files, in the order in which the prompt shows them.")
@@ -34,10 +35,10 @@ NumFramesOption = Annotated[int | None, typer.Option(help="Frames per video.")]
 ThinkingOption = Annotated[bool, typer.Option("--thinking", help="Let the model think before it answers.")]
 
 
-def open_processor(model: str | None, *, allow_network: bool = False) -> Processor:
+def open_processor(model: str | None, *, allow_network: bool = False, profile: Profile = DEFAULT_PROFILE) -> Processor:
     """Load the processor; fills the cache first where it is empty, and says so on stderr."""
     with status() as report:
-        return Processor.from_pretrained(model, allow_network=allow_network, progress=report)
+        return Processor.from_pretrained(model, profile=profile, allow_network=allow_network, progress=report)
 
 
 def template_arguments(*, max_soft_tokens: int | None, num_frames: int | None, thinking: bool) -> dict[str, Any]:

@@ -218,8 +218,8 @@ def _frames_metadata(frames: Frames, given: GivenMetadata | None, sampling: _Sam
             )
         if len(indices) == 1 and sampling.profile.frame_sampling == "float":
             raise InputError(
-                f"{frames.label}: {sampling.profile.name} fails where one frame of an array is sampled; sample two, pass "
-                "do_sample_frames=False, or use a profile of 5.18 or later"
+                f"{frames.label}: {sampling.profile.name} fails where one frame of an array is sampled; sample two, "
+                "pass do_sample_frames=False, or use a profile of 5.18 or later"
             )
     else:
         indices = _given_indices(frames, given)

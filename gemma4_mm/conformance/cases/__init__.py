@@ -10,7 +10,7 @@ Options by kind, all JSON values:
 * audio: `given_as` (`samples`, 16 kHz mono, by default; `file`, a WAV), `rate_hz` and `subtype` of a file, `max_length`
   in frames.
 * conversation: `messages`, one conversation or a list of them; a medium is `{"$input": name}` or, as text,
-  `{"$data_uri": name}`. `arguments` of `apply_chat_template`.
+  `{"$data_uri": name}`. `arguments` of `apply_chat_template`; `since` is the release that brought one of them.
 * masks: `sliding_window`, and `max_chunk` of the prefill plan.
 """
 

@@ -41,14 +41,15 @@ def conversation_case(
     *,
     media: Mapping[str, NDArray[Any]] | None = None,
     pitfall: str | None = None,
+    since: str | None = None,
     **arguments: Any,
 ) -> Case:
-    """One conversation case; `arguments` are those of `apply_chat_template`."""
+    """One conversation case; `arguments` are those of `apply_chat_template`, `since` the release that brought one."""
     return Case(
         name=name,
         kind="conversation",
         inputs=media or {},
-        options={"messages": messages, "arguments": arguments},
+        options={"messages": messages, "arguments": arguments} | ({} if since is None else {"since": since}),
         pitfall=pitfall,
         summary=summary,
     )
@@ -200,6 +201,7 @@ def _media() -> Iterator[Case]:
         "Control tokens that a user typed are plain text beside a real image.",
         media={"a": picture},
         **_ASK,
+        since="5.23",
         sanitize_control_tokens=True,
         processor_kwargs=small,
     )

@@ -1,0 +1,179 @@
+"""Stage by stage, bit by bit: what differs, how much, where first, and what it looks like."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemma4_mm.conformance.crops import crop_around
+from gemma4_mm.conformance.formulas import find_plan_fault
+from gemma4_mm.conformance.places import describe_place, describe_value
+from gemma4_mm.conformance.records import OUTCOME, STAGES, Case, StageDifference, StageResult, Stages, Suspect
+from gemma4_mm.conformance.suspects import Scene, find_suspects
+
+_EXACT_BINS: Final = 2  # distances 1 and 2 have bins of their own; the others double
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one side made of a case.
+
+    Attributes:
+        stages: its arrays; empty where it refused or failed.
+        refused: its error message where it refuses the case.
+        failed: what went wrong where it neither refused nor finished.
+        formulas: names of the stages that come from `formulas` and not from the reference's own code.
+    """
+
+    stages: Stages = field(default_factory=dict)
+    refused: str | None = None
+    failed: str | None = None
+    formulas: frozenset[str] = frozenset()
+
+
+def compare_case(case: Case, expected: Outcome, actual: Outcome, *, partial: bool = False) -> tuple[StageResult, ...]:
+    """Compare all stages of a case, in their order.
+
+    Args:
+        case: the case.
+        expected: the reference's.
+        actual: the subject's.
+        partial: whether the subject may leave out stages; it may then leave out a case that the reference refuses, too.
+    """
+    if expected.refused is not None or actual.refused is not None or actual.failed is not None:
+        return (_compare_outcomes(case, expected, actual, partial=partial),)
+    scene = Scene(case=case, expected=expected.stages, actual=actual.stages)
+    known = STAGES[case.kind]
+    extra = sorted(set(actual.stages) - set(expected.stages))
+    names = [name for name in (*known, *extra) if name in expected.stages or name in actual.stages]
+    return tuple(_compare_stage(scene, name, is_formula=name in expected.formulas) for name in names)
+
+
+def _compare_outcomes(case: Case, expected: Outcome, actual: Outcome, *, partial: bool) -> StageResult:
+    def result(status: Any, message: str = "") -> StageResult:
+        return StageResult(
+            case=case.name,
+            kind=case.kind,
+            stage=OUTCOME,
+            status=status,
+            n_values=1,
+            message=message and f"case {case.name}: {message}",
+        )
+
+    if actual.failed is not None:
+        return result("error", f"the subject failed: {actual.failed}")
+    if expected.refused is None:
+        return result("error", f"the subject refuses it ({actual.refused}), the reference does not")
+    if actual.refused is not None:
+        return result("equal")
+    if partial and not actual.stages:
+        return result("missing", f"the subject gives nothing; the reference refuses it ({expected.refused})")
+    return result("error", f"the subject does not refuse it, the reference does ({expected.refused})")
+
+
+def _compare_stage(scene: Scene, stage: str, *, is_formula: bool) -> StageResult:
+    case = scene.case
+    expected, actual = scene.expected.get(stage), scene.actual.get(stage)
+    place = f"case {case.name}, stage {stage}"
+    common: dict[str, Any] = {"case": case.name, "kind": case.kind, "stage": stage}
+    common["oracle"] = "formula" if is_formula else "transformers"
+    if expected is None:
+        return StageResult(**common, status="extra", message=f"{place}: the reference has no such stage")
+    common["n_values"] = int(expected.size)
+    if actual is None:
+        return StageResult(**common, status="missing", message=f"{place}: the subject does not give it")
+    if not _dtypes_agree(expected, actual):
+        words = f"{place} is {actual.dtype}, expected {_dtype_words(expected)}"
+        return StageResult(**common, status="dtype", message=words)
+    if stage == "chunk_plan":
+        fault = find_plan_fault(case.inputs["token_types"], actual, max_chunk=case.options["max_chunk"])
+        message = f"{place}, {fault}" if fault else ""
+        return StageResult(**common, status="different" if fault else "equal", message=message)
+    if expected.shape != actual.shape:
+        suspects = find_suspects(scene, stage)
+        words = f"{place} has shape {actual.shape}, expected {expected.shape}{_looks_like(suspects)}"
+        return StageResult(**common, status="shape", message=words, suspects=suspects)
+    distances = bit_distances(expected, actual)
+    if not distances.any():
+        return StageResult(**common, status="equal")
+    suspects = find_suspects(scene, stage)
+    difference = _describe(scene, stage, expected, actual, distances)
+    amount = _amount(difference, distances, is_float=expected.dtype.kind == "f")
+    words = f"{place}, {difference.first}; {amount}{_looks_like(suspects)}"
+    return StageResult(**common, status="different", difference=difference, message=words, suspects=suspects)
+
+
+def bit_distances(expected: NDArray[Any], actual: NDArray[Any]) -> NDArray[np.int64]:
+    """How far apart values are: levels of integers, units in the last place of float32 (-0.0 is one below 0.0).
+
+    A NaN where the other has a number is further away than any number; equal bits are 0 apart.
+    """
+    if expected.dtype.kind != "f":
+        distances: NDArray[np.int64] = np.abs(expected.astype(np.int64) - actual.astype(np.int64))
+        return distances
+    bits = [np.ascontiguousarray(array).view(np.int32).astype(np.int64) for array in (expected, actual)]
+    ordered = [np.where(word < 0, -(word & 0x7FFFFFFF) - 1, word) for word in bits]
+    apart: NDArray[np.int64] = np.abs(ordered[0] - ordered[1])
+    return apart
+
+
+def count_distances(distances: NDArray[np.int64]) -> dict[str, int]:
+    """Bin the distances above 0: "1", "2", "3-4", "5-8" and so on, without empty bins."""
+    bins = np.ceil(np.log2(distances[distances > 0])).astype(np.int64)
+    numbers, counts = np.unique(bins, return_counts=True)
+    return {_bin_name(number): count for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)}
+
+
+def _bin_name(number: int) -> str:
+    return str(number + 1) if number < _EXACT_BINS else f"{2 ** (number - 1) + 1}-{2**number}"
+
+
+def _describe(
+    scene: Scene, stage: str, expected: NDArray[Any], actual: NDArray[Any], distances: NDArray[np.int64]
+) -> StageDifference:
+    index = tuple(int(i) for i in np.unravel_index(int(np.flatnonzero(distances)[0]), distances.shape))
+    came, wanted = (describe_value(stage, array, index) for array in (actual, expected))
+    return StageDifference(
+        n_different=int(np.count_nonzero(distances)),
+        histogram=count_distances(distances),
+        first=f"{describe_place(scene.case, stage, index, scene.expected)}: {came}, expected {wanted}",
+        crop=crop_around(stage, expected, actual, index),
+    )
+
+
+def _amount(difference: StageDifference, distances: NDArray[np.int64], *, is_float: bool) -> str:
+    most = int(distances.max())
+    unit = f" unit{'s' if most > 1 else ''} in the last place" if is_float else ""
+    by = f"by {most}" if len(difference.histogram) == 1 and most == 1 else f"by up to {most}"
+    return f"{format_share(difference.n_different, distances.size)} of values differ {by}{unit}"
+
+
+def format_share(part: int, whole: int) -> str:
+    """A share in percent that is never rounded to 0 or to 100: "0.4 %", "< 0.1 %", "99.9 %", "100 %"."""
+    share = 100 * part / whole
+    if share < 0.1:
+        return "< 0.1 %"
+    return f"{share:.3g} %" if part == whole or share < 99.9 else "> 99.9 %"
+
+
+def _looks_like(suspects: tuple[Suspect, ...]) -> str:
+    return f": this looks like {suspects[0].words}" if suspects else ""
+
+
+def _dtypes_agree(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
+    """Floats must be float32; whole numbers and booleans may be of any width, since their values are compared."""
+    return actual.dtype == expected.dtype if expected.dtype.kind == "f" else actual.dtype.kind in "iub"
+
+
+def _dtype_words(expected: NDArray[Any]) -> str:
+    return str(expected.dtype) if expected.dtype.kind == "f" else f"whole numbers such as {expected.dtype}"
+
+
+def count_statuses(results: tuple[StageResult, ...]) -> Mapping[str, int]:
+    """How many results have each status, in the order of their first appearance."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.status] = counts.get(result.status, 0) + 1
+    return counts

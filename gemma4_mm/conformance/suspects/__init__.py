@@ -1,0 +1,34 @@
+"""The usual suspects: known mistakes, found by computing what each of them would give.
+
+A mistake is a row of a table: a name, words, the stages that it can show in, and a function that makes the array. It is
+named only where its array agrees with the subject's: nothing is guessed from the size of a difference.
+"""
+
+from gemma4_mm.conformance.records import Suspect
+from gemma4_mm.conformance.suspects.masks import MASK_THEORIES
+from gemma4_mm.conformance.suspects.patches import PATCH_THEORIES
+from gemma4_mm.conformance.suspects.pictures import PICTURE_THEORIES
+from gemma4_mm.conformance.suspects.scene import Scene, Theory, judge
+from gemma4_mm.conformance.suspects.sounds import SOUND_THEORIES
+from gemma4_mm.conformance.suspects.tokens import TOKEN_THEORIES
+from gemma4_mm.conformance.suspects.videos import VIDEO_THEORIES
+
+__all__ = ["THEORIES", "Scene", "Theory", "find_suspects"]
+
+THEORIES: tuple[Theory, ...] = (
+    *PICTURE_THEORIES,
+    *PATCH_THEORIES,
+    *VIDEO_THEORIES,
+    *SOUND_THEORIES,
+    *MASK_THEORIES,
+    *TOKEN_THEORIES,
+)
+
+
+def find_suspects(scene: Scene, stage: str) -> tuple[Suspect, ...]:
+    """Compute all mistakes that can show in a stage, and return those that give the subject's values, likeliest first.
+
+    A suspect explains at least nine tenths of the values that differ, and makes few differences of its own.
+    """
+    found = [judge(theory, scene, stage) for theory in THEORIES if theory.applies(scene.case, stage)]
+    return tuple(sorted(filter(None, found), key=lambda suspect: -suspect.explained))
