@@ -12,6 +12,7 @@ import typer
 from gemma4_mm import __version__
 from gemma4_mm.cli.assets import assets
 from gemma4_mm.cli.bundle import bundle
+from gemma4_mm.cli.conform import conform
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
 from gemma4_mm.cli.fixtures import fixtures
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, plan, masks, parity, assets, demo):
+for command in (encode, plan, masks, parity, conform, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
 app.add_typer(fixtures)
