@@ -22,6 +22,8 @@ fixtures = typer.Typer(
 @fixtures.command()
 def build(
     out: Annotated[Path, typer.Argument(help="Directory to write; fixtures that it holds are replaced, clients kept.")],
+    n_random: Annotated[int, typer.Option("--random", min=0, help="So many random cases beside the named ones.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random cases.")] = 0,
 ) -> None:
     """Write the fixtures: the same bytes on every machine.
 
@@ -34,7 +36,7 @@ def build(
         report("loading the tokenizer")
         processor = Processor.from_pretrained(progress=report)
         report("computing the cases")
-        size = build_fixtures(out, subject=OwnSubject(processor))
+        size = build_fixtures(out, subject=OwnSubject(processor), n_random=n_random, seed=seed)
     typer.echo(
         f"wrote {size.n_cases} cases to {out}: {size.n_files} files, {size.n_bytes / 1e6:.1f} MB, the largest "
         f"{size.largest_bytes / 1e6:.2f} MB"

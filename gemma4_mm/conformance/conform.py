@@ -1,18 +1,16 @@
 """What a port in another language wrote, compared with the fixtures it was given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
-
-from numpy.typing import NDArray
+from typing import Final
 
 from gemma4_mm.conformance.compare import Outcome, compare_case
 from gemma4_mm.conformance.fixtures import Fixtures
-from gemma4_mm.conformance.fixtures.files import read_npy, read_safetensors
 from gemma4_mm.conformance.records import STAGES, ParityReport, StageResult
 from gemma4_mm.conformance.run import keep_few_crops
+from gemma4_mm.conformance.tensor_files import read_case
 from gemma4_mm.errors import InputError
 from gemma4_mm.spec import DEFAULT_PROFILE
 
@@ -51,7 +49,7 @@ def conform(
 def _compare(fixtures: Fixtures, directory: Path, name: str) -> Sequence[StageResult]:
     case, expected = fixtures.case(name), fixtures.expected(name)
     try:
-        written = _read(directory, name)
+        written = read_case(directory, name)
     except InputError as error:
         return compare_case(case, Outcome(stages=expected), Outcome(failed=str(error)))
     given = fixtures.stages_given(name)
@@ -62,22 +60,6 @@ def _compare(fixtures: Fixtures, directory: Path, name: str) -> Sequence[StageRe
         words = f"there is neither {name}.safetensors nor a folder {name}"
         return [replace(result, message=f"case {name}, stage {result.stage}: {words}") for result in results]
     return results
-
-
-def _read(directory: Path, name: str) -> Mapping[str, NDArray[Any]] | None:
-    """The tensors that a port wrote for a case; None if it wrote nothing.
-
-    Raises:
-        InputError: a file is damaged, or there are both a file and a folder.
-    """
-    file, folder = directory / f"{name}.safetensors", directory / name
-    if file.is_file() and folder.is_dir():
-        raise InputError(f"there are both {file.name} and a folder {folder.name}; remove one of them")
-    if file.is_file():
-        return read_safetensors(file)
-    if folder.is_dir():
-        return {path.stem: read_npy(path) for path in sorted(folder.glob("*.npy"))}
-    return None
 
 
 def _check_names(fixtures: Fixtures, directory: Path) -> None:

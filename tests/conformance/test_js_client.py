@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from gemma4_mm.cli.app import run
+from gemma4_mm.conformance.fixtures import Fixtures, build_fixtures
+from gemma4_mm.conformance.subject import OwnSubject
 from tests.conformance.ports import CLIENT, FIXTURES, require_node, run_client
 
 
@@ -26,6 +28,17 @@ def test_the_port_conforms_in_npy_too(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(cases)
     arguments = [word for case in cases for word in ("--cases", case)]
     assert run(["conform", str(FIXTURES), str(tmp_path), *arguments]) == 0
+
+
+def test_the_port_conforms_on_random_cases_too(tmp_path, processor, capsys):
+    """Nothing that it was written against: what it passes on, `SCHEMA.md` says."""
+    fixtures, out = tmp_path / "fixtures", tmp_path / "out"
+    build_fixtures(fixtures, subject=OwnSubject(processor), n_random=24, seed=11)
+    names = [name for name in Fixtures.open(fixtures).manifest.cases if name.startswith("random-")]
+    assert len(names) >= 15
+    run_client(out, *names, fixtures=fixtures)
+    assert run(["conform", str(fixtures), str(out), "--cases", "random-*"]) == 0
+    assert "all zero" in capsys.readouterr().out
 
 
 @dataclass(frozen=True)
