@@ -1,6 +1,6 @@
 """Stage by stage, bit by bit: what differs, how much, where first, and what it looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from gemma4_mm.conformance.places import describe_place, describe_value
 from gemma4_mm.conformance.records import OUTCOME, STAGES, Case, StageDifference, StageResult, Stages, Suspect
 from gemma4_mm.conformance.suspects import Scene, find_suspects
 
+_MOST_UNITS: Final = 4096  # beyond, units in the last place tell less than the difference itself
 _EXACT_BINS: Final = 2  # distances 1 and 2 have bins of their own; the others double
 
 
@@ -33,7 +34,9 @@ class Outcome:
     formulas: frozenset[str] = frozenset()
 
 
-def compare_case(case: Case, expected: Outcome, actual: Outcome, *, partial: bool = False) -> tuple[StageResult, ...]:
+def compare_case(
+    case: Case, expected: Outcome, actual: Outcome, *, partial: bool = False, likely: Sequence[str] = ()
+) -> tuple[StageResult, ...]:
     """Compare all stages of a case, in their order.
 
     Args:
@@ -41,6 +44,7 @@ def compare_case(case: Case, expected: Outcome, actual: Outcome, *, partial: boo
         expected: the reference's.
         actual: the subject's.
         partial: whether the subject may leave out stages; it may then leave out a case that the reference refuses, too.
+        likely: names of suspects to try first.
     """
     if expected.refused is not None or actual.refused is not None or actual.failed is not None:
         return (_compare_outcomes(case, expected, actual, partial=partial),)
@@ -48,7 +52,7 @@ def compare_case(case: Case, expected: Outcome, actual: Outcome, *, partial: boo
     known = STAGES[case.kind]
     extra = sorted(set(actual.stages) - set(expected.stages))
     names = [name for name in (*known, *extra) if name in expected.stages or name in actual.stages]
-    return tuple(_compare_stage(scene, name, is_formula=name in expected.formulas) for name in names)
+    return tuple(_compare_stage(scene, name, is_formula=name in expected.formulas, likely=likely) for name in names)
 
 
 def _compare_outcomes(case: Case, expected: Outcome, actual: Outcome, *, partial: bool) -> StageResult:
@@ -73,7 +77,7 @@ def _compare_outcomes(case: Case, expected: Outcome, actual: Outcome, *, partial
     return result("error", f"the subject does not refuse it, the reference does ({expected.refused})")
 
 
-def _compare_stage(scene: Scene, stage: str, *, is_formula: bool) -> StageResult:
+def _compare_stage(scene: Scene, stage: str, *, is_formula: bool, likely: Sequence[str]) -> StageResult:
     case = scene.case
     expected, actual = scene.expected.get(stage), scene.actual.get(stage)
     place = f"case {case.name}, stage {stage}"
@@ -92,15 +96,16 @@ def _compare_stage(scene: Scene, stage: str, *, is_formula: bool) -> StageResult
         message = f"{place}, {fault}" if fault else ""
         return StageResult(**common, status="different" if fault else "equal", message=message)
     if expected.shape != actual.shape:
-        suspects = find_suspects(scene, stage)
+        suspects = find_suspects(scene, stage, likely=likely)
         words = f"{place} has shape {actual.shape}, expected {expected.shape}{_looks_like(suspects)}"
         return StageResult(**common, status="shape", message=words, suspects=suspects)
     distances = bit_distances(expected, actual)
     if not distances.any():
         return StageResult(**common, status="equal")
-    suspects = find_suspects(scene, stage)
+    suspects = find_suspects(scene, stage, likely=likely)
     difference = _describe(scene, stage, expected, actual, distances)
-    amount = _amount(difference, distances, is_float=expected.dtype.kind == "f")
+    amount = format_share(difference.n_different, distances.size)
+    amount = f"{amount} of values differ{_how_far(stage, expected, actual, distances)}"
     words = f"{place}, {difference.first}; {amount}{_looks_like(suspects)}"
     return StageResult(**common, status="different", difference=difference, message=words, suspects=suspects)
 
@@ -143,11 +148,17 @@ def _describe(
     )
 
 
-def _amount(difference: StageDifference, distances: NDArray[np.int64], *, is_float: bool) -> str:
+def _how_far(stage: str, expected: NDArray[Any], actual: NDArray[Any], distances: NDArray[np.int64]) -> str:
+    """Say by how much, for levels and floats; the distance of ids, masks or text says nothing."""
     most = int(distances.max())
-    unit = f" unit{'s' if most > 1 else ''} in the last place" if is_float else ""
-    by = f"by {most}" if len(difference.histogram) == 1 and most == 1 else f"by up to {most}"
-    return f"{format_share(difference.n_different, distances.size)} of values differ {by}{unit}"
+    if expected.dtype.kind == "f":
+        if most > _MOST_UNITS:
+            with np.errstate(invalid="ignore", over="ignore"):
+                return f" by up to {float(np.abs(expected - actual).max()):.3g}"
+        return f" by {'1 unit' if most == 1 else f'up to {most} units'} in the last place"
+    if stage in ("source_rgb", "resized_rgb"):
+        return f" by {'' if most == 1 else 'up to '}{most}"
+    return ""
 
 
 def format_share(part: int, whole: int) -> str:

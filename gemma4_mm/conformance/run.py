@@ -1,5 +1,6 @@
 """A whole run: cases through the subject and the reference, compared as they come."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -40,13 +41,18 @@ def run_parity(
         ExecutionError: the reference's process failed.
     """
     results: list[StageResult] = []
+    named: Counter[str] = Counter()
     n_random = 0
     for case in cases:
         progress(case.name)
         n_random += case.name.startswith("random-")
         reference.start(case)
         actual = run_subject(subject, case)
-        results += compare_case(case, finish_reference(reference, case), actual, partial=partial)
+        expected = finish_reference(reference, case)
+        likely = [name for name, _ in named.most_common()]
+        compared = compare_case(case, expected, actual, partial=partial, likely=likely)
+        named.update(suspect.name for result in compared for suspect in result.suspects)
+        results += compared
     return ParityReport(
         subject=subject_name,
         reference=reference.name,

@@ -4,6 +4,8 @@ A mistake is a row of a table: a name, words, the stages that it can show in, an
 named only where its array agrees with the subject's: nothing is guessed from the size of a difference.
 """
 
+from collections.abc import Sequence
+
 from gemma4_mm.conformance.records import Suspect
 from gemma4_mm.conformance.suspects.masks import MASK_THEORIES
 from gemma4_mm.conformance.suspects.patches import PATCH_THEORIES
@@ -25,10 +27,30 @@ THEORIES: tuple[Theory, ...] = (
 )
 
 
-def find_suspects(scene: Scene, stage: str) -> tuple[Suspect, ...]:
-    """Compute all mistakes that can show in a stage, and return those that give the subject's values, likeliest first.
+def find_suspects(scene: Scene, stage: str, *, likely: Sequence[str] = ()) -> tuple[Suspect, ...]:
+    """Compute the mistakes that can show in a stage, and return those that give the subject's values, likeliest first.
 
-    A suspect explains at least nine tenths of the values that differ, and makes few differences of its own.
+    A suspect explains at least nine tenths of the values that differ, and makes few differences of its own. The search
+    ends at one that explains all of them.
+
+    Args:
+        scene: the case and both sides.
+        stage: the one that differs.
+        likely: names to try first, such as those found in other cases.
     """
-    found = [judge(theory, scene, stage) for theory in THEORIES if theory.applies(scene.case, stage)]
-    return tuple(sorted(filter(None, found), key=lambda suspect: -suspect.explained))
+    found: list[Suspect] = []
+    possible = [theory for theory in THEORIES if theory.applies(scene.case, stage)]
+    for theory in sorted(possible, key=lambda theory: _rank(theory.name, likely)):
+        suspect = judge(theory, scene, stage)
+        if suspect is not None:
+            found.append(suspect)
+            if suspect.explained == 1:
+                break
+    return tuple(sorted(found, key=lambda suspect: -suspect.explained))
+
+
+def _rank(name: str, likely: Sequence[str]) -> int:
+    """Consequences of an earlier stage first, then the likely ones."""
+    if name.startswith("follows-from"):
+        return -1
+    return likely.index(name) if name in likely else len(likely)

@@ -24,6 +24,7 @@ from gemma4_mm.spec import IMAGE_SOFT_TOKENS, MERGED_PATCH_PX, PATCH_VALUES, SOF
 
 Rgb = NDArray[np.uint8]
 _VISION: Final[tuple[CaseKind, ...]] = ("image", "video")
+_RGBA: Final = 4  # channels
 _SIZED: Final = ("target_size", "resized_rgb", "patches", "position_ids", "soft_tokens")
 _TURNS: Final = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
                  7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
@@ -45,7 +46,9 @@ def _sources(scene: Scene) -> NDArray[np.uint8] | None:
         source = scene.expected.get("source_rgb")
         return None if source is None else source[None]
     frames, indices = scene.case.inputs["frames"], scene.expected.get("frame_indices")
-    return None if indices is None or indices.max(initial=0) >= len(frames) else frames[indices]
+    if not scene.case.options.get("do_sample_frames", True):
+        return frames
+    return None if indices is None else frames[indices]
 
 
 def _grid(scene: Scene) -> PatchGrid:
@@ -78,13 +81,14 @@ def _finish(scene: Scene, stage: str, *, resized: Rgb, budget: int) -> NDArray[A
     return patches[0] if is_image else patches
 
 
-def _from_sources(scene: Scene, stage: str, pictures: NDArray[np.uint8]) -> NDArray[Any] | None:
+def _from_sources(scene: Scene, stage: str, pictures: NDArray[np.uint8], *, key: str) -> NDArray[Any] | None:
     """The stage that follows from other pictures, all further steps right."""
     if stage == "source_rgb":
         return np.asarray(pictures[0])
     height, width = pictures.shape[1:3]
     grid = plan_image(height_px=height, width_px=width, max_soft_tokens=_budget(scene))
-    return _finish(scene, stage, resized=_resize_right(pictures, grid), budget=_budget(scene))
+    resized = scene.once(key, lambda: _resize_right(pictures, grid))
+    return _finish(scene, stage, resized=resized, budget=_budget(scene))
 
 
 # Other sources.
@@ -92,31 +96,34 @@ def _from_sources(scene: Scene, stage: str, pictures: NDArray[np.uint8]) -> NDAr
 
 def _composite(colour: tuple[int, int, int, int]) -> Callable[[Scene], Rgb | None]:
     def compute(scene: Scene) -> Rgb | None:
-        if scene.case.options.get("given_as", "picture") == "array":
-            return None
-        picture = given.make_picture(scene.case.inputs, scene.case.options)
-        if "A" not in picture.getbands() and "transparency" not in picture.info:
+        if (rgba := _with_alpha(scene)) is None:
             return None
         pillow = require("PIL.Image")
-        rgba = picture.convert("RGBA")
         return np.array(pillow.alpha_composite(pillow.new("RGBA", rgba.size, colour), rgba).convert("RGB"))
 
     return compute
 
 
 def _drop_alpha(scene: Scene) -> Rgb | None:
-    pixels = scene.case.inputs["pixels"]
+    rgba = _with_alpha(scene)
+    return None if rgba is None else np.array(rgba)[..., :3]
+
+
+def _with_alpha(scene: Scene) -> Any:
+    """The picture in Pillow's mode RGBA; None if nothing of it is transparent."""
     if scene.case.options.get("given_as") == "array":
-        return pixels[..., :3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
-    return np.array(given.make_picture(scene.case.inputs, scene.case.options).convert("RGBA"))[..., :3]
+        pixels = scene.case.inputs["pixels"]
+        return require("PIL.Image").fromarray(pixels) if pixels.ndim == 3 and pixels.shape[2] == _RGBA else None
+    picture = given.make_picture(scene.case.inputs, scene.case.options)
+    return picture.convert("RGBA") if "A" in picture.getbands() or "transparency" in picture.info else None
 
 
 def _turned(wrong: Mapping[int, int] | None) -> Callable[[Scene], Rgb | None]:
     """The file's picture without its EXIF orientation, or turned by a wrong one."""
 
     def compute(scene: Scene) -> Rgb | None:
-        orientation = scene.case.options.get("exif_orientation", 1)
-        if wrong is not None and orientation not in wrong:
+        orientation = scene.case.options.get("exif_orientation")
+        if orientation is None or (wrong is not None and orientation not in wrong):
             return None
         picture = given.make_picture(scene.case.inputs, scene.case.options).convert("RGB")
         if wrong is not None:
@@ -167,7 +174,7 @@ def _source_theory(name: str, words: str, make: Callable[[Scene], Rgb | None]) -
         source = make(scene)
         if source is None:
             return None
-        return _from_sources(scene, stage, source[None] if source.ndim == 3 else source)
+        return _from_sources(scene, stage, source[None] if source.ndim == 3 else source, key=name)
 
     return Theory(name=name, words=words, kinds=_VISION, stages=("source_rgb", *_SIZED), compute=compute)
 
@@ -210,7 +217,8 @@ def _size_theory(name: str, words: str, make: Callable[[int, int, PatchGrid, int
         grid = make(sources.shape[1], sources.shape[2], _grid(scene), budget)
         if grid is None or grid.n_tokens > budget:
             return None
-        return _finish(scene, stage, resized=_resize_right(sources, grid), budget=budget)
+        resized = scene.once(name, lambda: _resize_right(sources, grid))
+        return _finish(scene, stage, resized=resized, budget=budget)
 
     return Theory(name=name, words=words, kinds=_VISION, stages=_SIZED, compute=compute)
 
@@ -224,7 +232,8 @@ def _budget_theory(budget: int) -> Theory:
             grid = plan_image(height_px=sources.shape[1], width_px=sources.shape[2], max_soft_tokens=budget)
         except InputError:
             return None
-        return _finish(scene, stage, resized=_resize_right(sources, grid), budget=budget)
+        resized = scene.once(("budget", budget), lambda: _resize_right(sources, grid))
+        return _finish(scene, stage, resized=resized, budget=budget)
 
     words = f"a budget of {budget} soft tokens instead of the one asked for"
     return Theory(name=f"budget-{budget}", words=words, kinds=_VISION, stages=_SIZED, compute=compute)
@@ -238,7 +247,8 @@ def _resize_theory(name: str, words: str, resize: Callable[[Rgb, PatchGrid], Rgb
         sources = _sources(scene)
         if sources is None:
             return None
-        resized = np.stack([resize(np.ascontiguousarray(picture), _grid(scene)) for picture in sources])
+        grid = _grid(scene)
+        resized = scene.once(name, lambda: np.stack([resize(np.ascontiguousarray(s), grid) for s in sources]))
         return _finish(scene, stage, resized=resized, budget=_budget(scene))
 
     return Theory(name=name, words=words, kinds=_VISION, stages=("resized_rgb", "patches"), compute=compute)
@@ -267,7 +277,7 @@ def _follows(step: Literal["source_rgb", "resized_rgb"]) -> Theory:
         pictures = own[None] if own.ndim == 3 else own
         try:
             if step == "source_rgb":
-                return _from_sources(scene, stage, pictures)
+                return _from_sources(scene, stage, pictures, key=f"own {step}")
             return _finish(scene, stage, resized=pictures, budget=_budget(scene))
         except InputError:
             return None

@@ -1,7 +1,7 @@
 """What a suspicion is judged by: the case, both sides' stages, and how well a computed array agrees."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +14,18 @@ _LEAST_EXPLAINED: Final = 0.9  # of the values that differ; two float resizes di
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """A case with the stages of both sides."""
+    """A case with the stages of both sides, and what was computed of them once already."""
 
     case: Case
     expected: Stages
     actual: Stages
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, computed at the first call for this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
 
 @dataclass(frozen=True, kw_only=True)
