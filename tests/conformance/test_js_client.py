@@ -43,13 +43,14 @@ def test_the_port_conforms_on_random_cases_too(tmp_path, processor, capsys):
 
 @dataclass(frozen=True)
 class Fault:
-    """A change of one line of the port, the case that shows it, and the stage that must be named first."""
+    """A change of one line of the port, the case that shows it, the stage that must be named first, and how."""
 
     file: str
     right: str
     wrong: str
     case: str
     stage: str
+    looks_like: str = ""
 
 
 FAULTS = {
@@ -59,6 +60,7 @@ FAULTS = {
         "out[place++] = y;\n      out[place++] = x;",
         "budget-140",
         "position_ids",
+        looks_like="position ids as (y, x)",
     ),
     "images divided by 255": Fault(
         "vision.mjs",
@@ -66,6 +68,7 @@ FAULTS = {
         "image: (z) => Math.fround(z / 255)",
         "mode-alpha",
         "patches",
+        looks_like="levels divided by 255",
     ),
     "frames multiplied by 1/255": Fault(
         "vision.mjs",
@@ -73,6 +76,7 @@ FAULTS = {
         "video: (z) => Math.fround(z * FACTOR)",
         "pitfall-rescale-of-frames",
         "patches",
+        looks_like="levels multiplied by 1/255",
     ),
     "weights of 22 bits, as Pillow's": Fault(
         "resize.mjs",
@@ -80,6 +84,7 @@ FAULTS = {
         "let precision = 22;",
         "pitfall-pillow-resize",
         "resized_rgb",
+        looks_like="Pillow's bicubic",
     ),
     "not scaled up to the budget": Fault(
         "vision.mjs",
@@ -88,15 +93,37 @@ FAULTS = {
         "pitfall-letterbox",
         "target_size",
     ),
-    "orientation ignored": Fault("vision.mjs", "places[orientation](y, x)", "places[1](y, x)", "exif-3", "source_rgb"),
+    "orientation ignored": Fault(
+        "vision.mjs",
+        "places[orientation](y, x)",
+        "places[1](y, x)",
+        "exif-3",
+        "source_rgb",
+        looks_like="EXIF orientation ignored",
+    ),
     "alpha on black": Fault(
-        "vision.mjs", "255 * (255 - alpha)", "0 * (255 - alpha)", "pitfall-alpha-on-black", "source_rgb"
+        "vision.mjs",
+        "255 * (255 - alpha)",
+        "0 * (255 - alpha)",
+        "pitfall-alpha-on-black",
+        "source_rgb",
+        looks_like="alpha composited on black",
     ),
     "timestamps of 00:00": Fault(
-        "vision.mjs", "const t = index / fps;", "const t = 0 / fps;", "pitfall-timestamps-zero", "timestamps"
+        "vision.mjs",
+        "const t = index / fps;",
+        "const t = 0 / fps;",
+        "pitfall-timestamps-zero",
+        "timestamps",
+        looks_like="00:00 for every frame",
     ),
     "rate inverted": Fault(
-        "vision.mjs", "const t = index / fps;", "const t = index * fps;", "pitfall-fps-inverted", "timestamps"
+        "vision.mjs",
+        "const t = index / fps;",
+        "const t = index * fps;",
+        "pitfall-fps-inverted",
+        "timestamps",
+        looks_like="seconds per frame taken for frames per second",
     ),
     "one frame short": Fault(
         "audio.mjs",
@@ -104,6 +131,7 @@ FAULTS = {
         "const n = Math.floor(data.length / SAMPLES);\n  data = data.subarray(0, n * SAMPLES);",
         "pitfall-audio-off-by-one",
         "frames",
+        looks_like="partial frame left out",
     ),
     "30 s at most": Fault(
         "audio.mjs",
@@ -111,12 +139,18 @@ FAULTS = {
         'tensor("I32", [1], [Math.min(n, 750)])',
         "pitfall-audio-cap-bytes",
         "soft_tokens",
+        looks_like="a cap of 30 s",
     ),
     "no end of image": Fault(
         "conversation.mjs", "fill(id), end[kind]]", "fill(id)]", "pitfall-image-ignored", "token_ids"
     ),
     "padded on the right": Fault(
-        "conversation.mjs", "(r + 1) * length - row.length", "r * length", "talk-batch", "token_ids"
+        "conversation.mjs",
+        "(r + 1) * length - row.length",
+        "r * length",
+        "talk-batch",
+        "token_ids",
+        looks_like="padding on the right",
     ),
     "audio typed as an image": Fault("conversation.mjs", "audio: 3 };", "audio: 1 };", "media-mixed", "token_types"),
     "audio in a vision block": Fault(
@@ -125,6 +159,7 @@ FAULTS = {
         "types[t] >= 1",
         "masks-audio-beside-image",
         "mask_sliding_forward",
+        looks_like="audio tokens in vision blocks",
     ),
     "window off by one": Fault(
         "masks.mjs",
@@ -132,6 +167,7 @@ FAULTS = {
         "(k <= q && k >= q - window) || block(q, k)",
         "masks-text-over-window",
         "mask_sliding_forward",
+        looks_like="window off by one",
     ),
     "blocks on sliding layers only": Fault(
         "masks.mjs",
@@ -163,6 +199,7 @@ def test_a_planted_fault_is_found_and_its_stage_named(tmp_path, capsys, name):
     out = capsys.readouterr().out
     first = next(line for line in out.splitlines() if f"case {fault.case}, stage " in line)
     assert f"case {fault.case}, stage {fault.stage}" in first
+    assert fault.looks_like in first
 
 
 def test_the_port_holds_no_code_but_its_own():
