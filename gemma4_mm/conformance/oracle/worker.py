@@ -3,47 +3,27 @@
     python worker.py TOKENIZER_DIRECTORY
 
 It needs numpy, safetensors, Pillow, torch, torchvision and transformers, soundfile and soxr or librosa for sound files,
-and nothing of the package that it is part of. It writes one JSON line when it is ready, {"versions": …} or
-{"unusable": …}, then reads requests and answers each with one line:
-
-    {"case": {"name", "kind", "options"}, "inputs": "in.safetensors", "stages": "out.safetensors"}
-    {"ok": true} or {"refused": "ValueError: …"} or {"failed": "…traceback…"}
+and nothing of the package that it is part of but the two modules beside it. `serve` says how it is talked to.
 """
 
 import importlib
-import importlib.util
 import inspect
 import json
 import os
-import platform
 import re
 import sys
-import tempfile
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("numpy", "safetensors", "PIL", "torch", "torchvision", "transformers")
-_BUGS = (AttributeError, ImportError, NameError)  # of this file or of a release that it does not fit, not refusals
+# A script's own directory is on its path; under mypy it is a package's.
+serve: Any = importlib.import_module("serve")
+
+_PACKAGES = ("numpy", "safetensors", "torch", "torchvision", "transformers")
 _TIMESTAMP = re.compile(r"(\d+):(\d\d) <\|image>")
 _VIDEO_TOKEN = 258_884
-
-
-def _load_given() -> Any:
-    """The module beside this one, by its path: there may be no package."""
-    spec = importlib.util.spec_from_file_location("given", Path(__file__).with_name("given.py"))
-    if spec is None or spec.loader is None:
-        raise ImportError("given.py is not beside worker.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-given = _load_given()
 
 
 class Oracle:
@@ -52,6 +32,7 @@ class Oracle:
     def __init__(self, directory: Path) -> None:
         from transformers.models.gemma.tokenization_gemma import GemmaTokenizer
 
+        self._given: Any = importlib.import_module("given")
         model = importlib.import_module("transformers.models.gemma4_unified")
         self.processor = model.Gemma4UnifiedProcessor(
             feature_extractor=model.Gemma4UnifiedAudioFeatureExtractor(),
@@ -73,7 +54,7 @@ class Oracle:
         return steps[case["kind"]](inputs, case["options"], folder)
 
     def _image(self, inputs: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        value = given.image_argument(inputs, options, folder)
+        value = self._given.image_argument(inputs, options, folder)
         budget = options.get("max_soft_tokens", 280)
         with _watching(self.processor.image_processor) as seen:
             tensors = self.processor(images=value, max_soft_tokens=budget, return_tensors="np")
@@ -88,8 +69,8 @@ class Oracle:
         }
 
     def _video(self, inputs: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG002
-        frames, arguments = inputs["frames"], given.video_arguments(options)
-        said = given.video_metadata(inputs, options)
+        frames, arguments = inputs["frames"], self._given.video_arguments(options)
+        said = self._given.video_metadata(inputs, options)
         if said is not None:
             arguments["video_metadata"] = [said]
         with _watching(self.processor.video_processor) as seen:
@@ -112,7 +93,7 @@ class Oracle:
         }
 
     def _audio(self, inputs: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        value = given.audio_argument(inputs, options, folder)
+        value = self._given.audio_argument(inputs, options, folder)
         arguments = {"max_length": options["max_length"]} if "max_length" in options else {}
         stages: dict[str, Any] = {}
         if isinstance(value, str):
@@ -129,7 +110,7 @@ class Oracle:
 
         messages, arguments = options["messages"], options["arguments"]
         tensors = self.processor.apply_chat_template(
-            given.build_messages(messages, inputs),
+            self._given.build_messages(messages, inputs),
             tokenize=True,
             return_dict=True,
             return_tensors="np",
@@ -137,7 +118,7 @@ class Oracle:
         )
         stages: dict[str, Any] = {}
         if not arguments.get("sanitize_control_tokens"):
-            text = self.processor.apply_chat_template(given.build_messages(messages, inputs), **_fresh(arguments))
+            text = self.processor.apply_chat_template(self._given.build_messages(messages, inputs), **_fresh(arguments))
             stages["prompt"] = np.frombuffer((text if isinstance(text, str) else "\0".join(text)).encode(), np.uint8)
         names = {"input_ids": "token_ids", "mm_token_type_ids": "token_types"}
         for key, value in tensors.items():
@@ -241,57 +222,17 @@ def _fresh(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def _versions() -> dict[str, str]:
+def _begin() -> tuple[Callable[..., Mapping[str, Any]], dict[str, str]]:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
 
-    found = {name: str(importlib.import_module(name).__version__) for name in _PACKAGES if name != "PIL"}
-    found["pillow"] = str(importlib.import_module("PIL").__version__)
-    found["python"] = platform.python_version()
-    found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    return found
-
-
-def _answer(oracle: Oracle, request: Mapping[str, Any]) -> dict[str, Any]:
-    from safetensors.numpy import load_file, save_file
-
-    case = request["case"]
-    try:
-        with tempfile.TemporaryDirectory(prefix="gemma4-mm-oracle-") as folder:
-            stages = oracle.stages(case, load_file(request["inputs"]), Path(folder))
-    except _BUGS:
-        return {"failed": traceback.format_exc()}
-    except Exception as error:  # noqa: BLE001 (the reference has no error tree of its own)
-        return {"refused": f"{type(error).__name__}: {error}"}
-    import numpy as np
-
-    save_file({name: np.ascontiguousarray(array) for name, array in stages.items()}, request["stages"])
-    return {"ok": True}
-
-
-def main() -> None:
-    """Answer requests until the input ends. Whatever else is printed goes to stderr."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def send(answer: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-        oracle = Oracle(Path(sys.argv[1]))
-        versions = _versions()
-    except Exception as error:  # noqa: BLE001 (told to the parent in one line)
-        send({"unusable": f"{type(error).__name__}: {error}", "python": platform.python_version()})
-        return
-    send({"versions": versions})
-    for line in sys.stdin:
-        send(_answer(oracle, json.loads(line)))
+    torch.set_num_threads(1)  # the subject computes at the same time
+    oracle = Oracle(Path(sys.argv[1]))
+    versions = {name: str(importlib.import_module(name).__version__) for name in _PACKAGES}
+    versions["pillow"] = str(importlib.import_module("PIL").__version__)
+    versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    return oracle.stages, versions
 
 
 if __name__ == "__main__":
-    main()
+    serve.serve(_begin)
