@@ -11,13 +11,13 @@ import pytest
 
 from gemma4_mm.cli.app import run
 from gemma4_mm.conformance.cases import all_cases
-from gemma4_mm.conformance.fixtures import PRODUCERS, Fixtures, build_fixtures, measure, verify_fixtures
+from gemma4_mm.conformance.fixtures import PRODUCERS, Fixtures, build_fixtures, measure, selection, verify_fixtures
 from gemma4_mm.conformance.fixtures.checksums import SUMS, check_sums, checksums
 from gemma4_mm.conformance.fixtures.selection import describe_case, fixture_cases
 from gemma4_mm.conformance.subject import OwnSubject
 from gemma4_mm.conformance.tensor_files import read_safetensors, safetensors_bytes
 from gemma4_mm.core.patches import merge_patches
-from gemma4_mm.errors import InputError
+from gemma4_mm.errors import InputError, InvariantError
 from gemma4_mm.media.image import load_image
 
 COMMITTED = Path(__file__).parents[2] / "fixtures"
@@ -77,6 +77,12 @@ def test_every_tensor_is_the_live_oracles():
                 assert value.tobytes() == ours[name].tobytes(), (case.name, name)
                 compared += 1
     assert compared > 400
+
+
+def test_a_selected_case_that_the_corpus_lost_is_no_silent_gap(monkeypatch):
+    monkeypatch.setattr(selection, "SELECTION", (*selection.SELECTION, "exif-9"))
+    with pytest.raises(InvariantError, match="no case of the corpus is named exif-9"):
+        list(fixture_cases())
 
 
 def test_every_pitfall_that_a_port_can_meet_is_there():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from gemma4_mm.cli.app import run
-from gemma4_mm.conformance.fixtures import Fixtures, build_fixtures
+from gemma4_mm.conformance.fixtures import Fixtures, build_fixtures, verify_fixtures
 from gemma4_mm.conformance.subject import OwnSubject
 from tests.conformance.ports import CLIENT, FIXTURES, require_node, run_client
 
@@ -36,6 +36,7 @@ def test_the_port_conforms_on_random_cases_too(tmp_path, processor, capsys):
     build_fixtures(fixtures, subject=OwnSubject(processor), n_random=24, seed=11)
     names = [name for name in Fixtures.open(fixtures).manifest.cases if name.startswith("random-")]
     assert len(names) >= 15
+    assert verify_fixtures(fixtures) == []
     run_client(out, *names, fixtures=fixtures)
     assert run(["conform", str(fixtures), str(out), "--cases", "random-*"]) == 0
     assert "all zero" in capsys.readouterr().out
