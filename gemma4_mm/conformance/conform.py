@@ -8,6 +8,8 @@ from typing import Final
 
 from gemma4_mm.conformance.compare import Outcome, compare_case
 from gemma4_mm.conformance.fixtures import Fixtures
+from gemma4_mm.conformance.fixtures.checksums import check_sums
+from gemma4_mm.conformance.fixtures.layout import CLIENTS
 from gemma4_mm.conformance.records import STAGES, ParityReport, StageResult
 from gemma4_mm.conformance.run import keep_few_crops
 from gemma4_mm.conformance.tensor_files import read_case
@@ -31,6 +33,7 @@ def conform(
     Raises:
         InputError: no such directory, one that holds other cases, a pattern without a case, or damaged fixtures.
     """
+    _check_fixtures(fixtures)
     _check_names(fixtures, directory)
     results: list[StageResult] = []
     for name in _select(fixtures, patterns):
@@ -64,6 +67,16 @@ def _compare(fixtures: Fixtures, directory: Path, name: str) -> Sequence[StageRe
         words = f"there is neither {name}.safetensors nor a folder {name}"
         return [replace(result, message=f"case {name}, stage {result.stage}: {words}") for result in results]
     return results
+
+
+def _check_fixtures(fixtures: Fixtures) -> None:
+    """Clients may be at work beside the cases; everything else must be as it was built."""
+    problems = [problem for problem in check_sums(fixtures.directory) if not problem.startswith(f"{CLIENTS}/")]
+    if problems:
+        raise InputError(
+            f"{fixtures.directory} is damaged ({problems[0]}{', …' if len(problems) > 1 else ''}); run gemma4-mm "
+            "fixtures verify, and take the fixtures from their source again"
+        )
 
 
 def _check_names(fixtures: Fixtures, directory: Path) -> None:
