@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gemma4_mm.cli.demo_media import write_clip, write_photo, write_sound
+from tests.conformance.ports import require_node
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -25,6 +27,7 @@ def folder(tmp_path_factory):
     write_sound(folder / "sound.wav")
     write_clip(folder / "clip.mp4")
     (folder / "requests.jsonl").write_text(blocks("json")[0], encoding="utf-8")
+    shutil.copytree(README.parent / "fixtures", folder / "fixtures")
     return folder
 
 
@@ -49,10 +52,9 @@ def test_there_are_commands_to_run():
 def test_the_commands_of_a_console_block_run_in_order(commands, folder, assets):  # noqa: ARG001 (fills the cache)
     for command in commands:
         program, *arguments = shlex.split(command)
-        assert program == "gemma4-mm"
-        result = subprocess.run(
-            [sys.executable, "-m", "gemma4_mm", *arguments], cwd=folder, capture_output=True, text=True, check=False
-        )
+        assert program in ("gemma4-mm", "node")
+        words = [require_node()] if program == "node" else [sys.executable, "-m", "gemma4_mm"]
+        result = subprocess.run([*words, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"{command}\n{result.stderr}"
 
 

@@ -14,8 +14,10 @@ from gemma4_mm.cli.assets import assets
 from gemma4_mm.cli.batch import batch
 from gemma4_mm.cli.bundle import bundle
 from gemma4_mm.cli.chat import chat
+from gemma4_mm.cli.conform import conform
 from gemma4_mm.cli.demo import demo
 from gemma4_mm.cli.encode import encode
+from gemma4_mm.cli.fixtures import fixtures
 from gemma4_mm.cli.generate import generate
 from gemma4_mm.cli.masks import masks
 from gemma4_mm.cli.parity import parity
@@ -29,9 +31,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, batch, plan, masks, generate, chat, parity, assets, demo):
+for command in (encode, batch, plan, masks, generate, chat, parity, conform, assets, demo):
     app.command()(command)
 app.add_typer(bundle)
+app.add_typer(fixtures)
 
 
 def _print_version(wanted: bool) -> None:

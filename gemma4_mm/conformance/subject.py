@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import STAGES, Case, CaseKind, Stages, Subject
+from gemma4_mm.conformance.tensor_files import read_case
 from gemma4_mm.core.chunks import plan_chunks
 from gemma4_mm.core.geometry import plan_image
 from gemma4_mm.core.masks import describe_masks
@@ -99,18 +100,9 @@ class DirectorySubject:
         """Read the stages of a case; none where the program wrote none.
 
         Raises:
-            InputError: a file that cannot be read.
+            InputError: a file that cannot be read, or two forms of one case.
         """
-        file, folder = self._directory / f"{case.name}.safetensors", self._directory / case.name
-        try:
-            if file.is_file():
-                stages: Stages = require("safetensors.numpy").load_file(file)
-                return stages
-            if folder.is_dir():
-                return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
-        except (OSError, ValueError, require("safetensors").SafetensorError) as error:
-            raise InputError(f"stages of {case.name} in {self._directory} cannot be read: {error}") from error
-        return {}
+        return read_case(self._directory, case.name) or {}
 
 
 def _image_stages(processor: Processor, case: Case, folder: Path) -> Stages:
