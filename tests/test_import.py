@@ -36,6 +36,15 @@ def test_an_import_loads_numpy_and_nothing_heavier(module):
     assert output.stderr == ""
 
 
+def test_a_command_loads_no_other_commands_harness_or_runtime():
+    code = LIST_MODULES.format(module="gemma4_mm.cli.app")
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    parts = {".".join(name.split(".")[:2]) for name in json.loads(output.stdout)}
+    assert "gemma4_mm.cli" in parts
+    assert parts.isdisjoint({"gemma4_mm.conformance", "gemma4_mm.testing"})
+    assert "gemma4_mm.coreai.session" not in json.loads(output.stdout)
+
+
 def test_a_missing_library_names_the_install_command():
     with pytest.raises(MissingDependencyError, match=r"pip install 'gemma4-mm\[video\]'") as caught:
         require("no_such_library_here", extra="video")
