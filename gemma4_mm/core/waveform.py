@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from gemma4_mm.core.padding import Padding, padded_length, round_up
 from gemma4_mm.errors import InputError
 from gemma4_mm.spec import SAMPLES_PER_TOKEN
+
+_PAIRWISE: Final = 8  # values from which on numpy sums in pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,25 @@ class AudioBatch:
 
     features: NDArray[np.float32]
     mask: NDArray[np.bool_]
+
+
+def average_channels(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mono from float32 `(samples, channels)`: numpy's `frames.T.mean(axis=0)` in every bit, several times faster.
+
+    numpy sums fewer than 8 neighbours from zero on, one after the other; from 8 on it sums in pairs, which is left to
+    it. A single channel stays as it is. Source: transformers 5.24 `audio_utils`, soundfile loader.
+    """
+    n_channels = frames.shape[1]
+    if n_channels == 1:
+        return frames[:, 0]
+    if n_channels >= _PAIRWISE:
+        averaged: NDArray[np.float32] = frames.T.mean(axis=0)
+        return averaged
+    total = frames[:, 0] + np.float32(0)  # -0.0 becomes 0.0, as there
+    for channel in range(1, n_channels):
+        total += frames[:, channel]
+    total /= np.float32(n_channels)
+    return total
 
 
 def count_frames(n_samples: int, *, samples_per_token: int = SAMPLES_PER_TOKEN) -> int:

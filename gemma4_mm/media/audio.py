@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.waveform import write_blocks
+from gemma4_mm.core.waveform import average_channels, write_blocks
 from gemma4_mm.errors import InputError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_seconds
@@ -203,7 +203,7 @@ def _mono_blocks(sound: _OpenSound, *, n_frames: int, name: str) -> Iterator[NDA
             break
         n_read += len(frames)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused by `_file_blocks`
-            yield frames.T.mean(axis=0) if frames.shape[1] > 1 else frames[:, 0]
+            yield average_channels(frames)
     if n_read != sound.file.frames:
         raise MediaError(
             f"{name}: the header claims {sound.file.frames} samples, {n_read} can be decoded; it is cut off"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gemma4_mm.core.waveform import batch_frames, count_frames, frame_waveform
+from gemma4_mm.core.waveform import average_channels, batch_frames, count_frames, frame_waveform
 from gemma4_mm.errors import InputError
 from gemma4_mm.testing.strategies import sample_counts
 
@@ -154,3 +154,15 @@ def test_pad_to_multiple_of_equals_the_pad_of_the_reference(
 def test_the_extractor_of_the_reference_drops_pad_to_multiple_of(extractor):
     expected = extractor([noise(640)], pad_to_multiple_of=128, return_tensors="np")
     assert expected["input_features"].shape == (1, 1, 640)
+
+
+@pytest.mark.parametrize("n_channels", range(2, 20))
+def test_channels_are_averaged_as_numpy_does_in_every_bit(n_channels):
+    generator = np.random.default_rng(n_channels)
+    frames = generator.standard_normal((5003, n_channels)) * 10.0 ** generator.integers(-44, 37, (5003, n_channels))
+    frames[generator.random(frames.shape) < 0.2] = -0.0
+    frames[generator.random(frames.shape) < 0.2] = 0.0
+    frames[:7] = -0.0
+    frames = frames.astype(np.float32)
+    for part in (frames, frames[:1], frames[::3]):
+        assert average_channels(part).tobytes() == part.T.mean(axis=0).tobytes()
