@@ -75,6 +75,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(folder, command):
         command("out"), cwd=folder, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         while not list((folder / "out").glob("shard-*")):
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.001)
         os.killpg(process.pid, signal.SIGINT)
         _, shown = process.communicate()  # ends when the last process that holds stderr has ended
