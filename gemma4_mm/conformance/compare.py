@@ -51,8 +51,8 @@ def compare_case(
         return (_compare_outcomes(case, expected, actual, partial=partial),)
     scene = Scene(case=case, expected=expected.stages, actual=actual.stages)
     known = STAGES[case.kind]
-    extra = sorted(set(actual.stages) - set(expected.stages))
-    names = [name for name in (*known, *extra) if name in expected.stages or name in actual.stages]
+    given = {*expected.stages, *actual.stages}
+    names = [*(name for name in known if name in given), *sorted(given.difference(known))]
     return tuple(_compare_stage(scene, name, is_formula=name in expected.formulas, likely=likely) for name in names)
 
 

@@ -290,6 +290,15 @@ def padded_on_the_right(case):
     return stages
 
 
+def eoi_lost(case):
+    """Images without their end token."""
+    stages = right(case)
+    if case.kind != "conversation" or len(stages["token_ids"]) > 1:
+        return stages
+    kept = [place for place, token in enumerate(stages["token_ids"][0].tolist()) if token != 258_882]
+    return {**stages, **{name: stages[name][:, kept] for name in ("token_ids", "token_types", "attention_mask")}}
+
+
 def delimiters_typed(case):
     stages = dict(right(case))
     if case.kind == "conversation":

@@ -117,6 +117,7 @@ FAULTS = {
     "fps_inverted": (["pitfall-fps-inverted"], {"timestamps": "fps-inverted"}),
     "padded_on_the_right": (["talk-batch", "media-batch"], {
         "token_ids": "padded-right", "attention_mask": "padded-right"}),
+    "eoi_lost": (["media-mixed", "media-image"], {"token_ids": "eoi-missing", "token_types": "eoi-missing"}),
     "delimiters_typed": (["media-mixed", "media-audio"], {"token_types": "delimiters-typed"}),
 }  # fmt: skip
 

@@ -29,6 +29,16 @@ def _with_two_bos(scene: Scene, stage: str) -> Rows | None:
     return np.concatenate([rows[:, :1], rows], axis=1) if len(rows) == 1 else None
 
 
+def _without(unwanted: int) -> Callable[[Scene, str], Rows | None]:
+    """Leave a token out everywhere, and what stands beside it in the other stages."""
+
+    def make(scene: Scene, stage: str) -> Rows | None:
+        ids = scene.expected["token_ids"]
+        return scene.expected[stage][:, ids[0] != unwanted] if len(ids) == 1 else None
+
+    return make
+
+
 def _without_generation_prompt(scene: Scene, stage: str) -> Rows | None:
     rows = scene.expected[stage]
     return rows[:, :-_GENERATION_PROMPT] if scene.case.options["arguments"].get("add_generation_prompt") else None
@@ -48,6 +58,10 @@ _CHANGES: Final[Mapping[str, tuple[str, tuple[str, ...], Callable[[Scene, str], 
     "padded-right": ("padding on the right instead of the left", _ROWS, _padded_on_the_right),
     "bos-missing": ("no <bos> at the start", _ROWS, _without_bos),
     "bos-doubled": ("<bos> twice at the start", _ROWS, _with_two_bos),
+    "boi-missing": ("no <|image> before images and frames", _ROWS, _without(_IDS.boi)),
+    "eoi-missing": ("no <image|> after images and frames", _ROWS, _without(_IDS.eoi)),
+    "boa-missing": ("no <|audio> before audio", _ROWS, _without(_IDS.boa)),
+    "eoa-missing": ("no <audio|> after audio", _ROWS, _without(_IDS.eoa)),
     "no-generation-prompt": ("no generation prompt at the end", _ROWS, _without_generation_prompt),
     "delimiters-typed": ("begin and end tokens typed as what they enclose", ("token_types",), _typed_delimiters),
     "audio-untyped": (
