@@ -38,6 +38,33 @@ def test_plan_counts_what_encode_gives(folder, capfd):  # noqa: ARG001 (the file
     assert planned["tokens"] == encoded["tokens"]
 
 
+def test_kernel_and_threads_change_no_bit_and_dtype_rounds(folder, capfd):
+    command = ["encode", "photo.jpg", "sound.wav", "-p", "Hi", "-o"]
+    assert run([*command, "plain.safetensors"]) == 0
+    assert "bit-identical to transformers-5.24\n" in capfd.readouterr().out
+    assert run([*command, "fast.safetensors", "--kernel", "numba", "--threads", "2"]) == 0
+    assert (folder / "fast.safetensors").read_bytes() == (folder / "plain.safetensors").read_bytes()
+    capfd.readouterr()
+    assert run([*command, "half.safetensors", "--dtype", "float16"]) == 0
+    assert "bit-identical to transformers-5.24, its float32 values rounded to float16\n" in capfd.readouterr().out
+    plain, half = (ModelInputs.load(folder / f"{name}.safetensors") for name in ("plain", "half"))
+    for name in ("pixel_values", "input_features"):
+        assert np.array_equal(half[name], plain[name].astype(np.float16)), name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kernel", "cuda"], "kernel is 'cuda'; it must be one of numpy, numba, auto"),
+        (["--threads", "0"], "threads is 0; it must be a whole number of 1 to 256"),
+        (["--dtype", "int8"], "dtype is 'int8'"),
+    ],
+)
+def test_what_cannot_be_computed_with_is_refused(folder, capfd, words, message):  # noqa: ARG001 (the files)
+    assert run(["encode", "photo.jpg", *words]) == 1
+    assert message in capfd.readouterr().err
+
+
 def test_messages_come_from_a_file(folder, capfd):
     turn = {"role": "user", "content": [{"type": "image", "path": "photo.jpg"}, {"type": "text", "text": "Hi"}]}
     (folder / "chat.json").write_text(json.dumps({"messages": [turn]}), encoding="utf-8")

@@ -11,11 +11,15 @@ import typer
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.cli.console import progress_bar
 from gemma4_mm.cli.request import (
+    DtypeOption,
     JsonOption,
+    KernelOption,
     MaxSoftTokensOption,
     ModelOption,
     NumFramesOption,
     ThinkingOption,
+    ThreadsOption,
+    choose_execution,
     ready_assets,
 )
 from gemma4_mm.dataset.run import SHARD_SIZE, run_batch
@@ -34,6 +38,9 @@ def batch(
     max_soft_tokens: MaxSoftTokensOption = None,
     num_frames: NumFramesOption = None,
     thinking: ThinkingOption = False,
+    dtype: DtypeOption = None,
+    kernel: KernelOption = "numpy",
+    threads: ThreadsOption = 1,
     generation_prompt: Annotated[
         bool, typer.Option("--generation-prompt/--no-generation-prompt", help="Open the model's turn at the end.")
     ] = True,
@@ -62,9 +69,10 @@ def batch(
     options: dict[str, Any] = {"add_generation_prompt": generation_prompt, "enable_thinking": thinking}
     options |= {
         name: value
-        for name, value in {"max_soft_tokens": max_soft_tokens, "num_frames": num_frames}.items()
+        for name, value in {"max_soft_tokens": max_soft_tokens, "num_frames": num_frames, "dtype": dtype}.items()
         if value is not None
     }
+    execution = choose_execution(kernel, threads)
     ready_assets(model)
     started = time.perf_counter()
     try:
@@ -77,6 +85,7 @@ def batch(
                 workers=workers,
                 shard_size=shard_size,
                 allow_network=allow_network,
+                execution=execution,
                 cache=None if cache is None else MediaCache(cache, max_disk_bytes=int(cache_gb * _GIB)),
                 ray=ray,
                 ray_address=ray_address,

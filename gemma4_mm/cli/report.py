@@ -62,7 +62,9 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         lines.append("")
         tensors = summary["tensors"].items()
         lines += align([(name, str(value["dtype"]), str(value["shape"])) for name, value in tensors])
-        lines += ["", f"bit-identical to {summary['profile']}"]
+        halves = {value["dtype"] for value in summary["tensors"].values()} & {"float16", "bfloat16"}
+        rounded = f", its float32 values rounded to {halves.pop()}" if halves else ""
+        lines += ["", f"bit-identical to {summary['profile']}{rounded}"]
     lines.append(", ".join(f"{name} {value:.3f} s" for name, value in summary["seconds"].items()))
     return "\n".join(lines)
 

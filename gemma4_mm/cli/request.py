@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from gemma4_mm.cli.console import status
 from gemma4_mm.errors import InputError
+from gemma4_mm.execution import DEFAULT_EXECUTION, Execution, Kernel
 from gemma4_mm.media.kind import media_kind
 from gemma4_mm.processor import Processor
 from gemma4_mm.prompt.assets import find_or_fetch_assets
@@ -33,13 +34,37 @@ MaxSoftTokensOption = Annotated[
     int | None, typer.Option(help="Soft tokens per image and frame: 70, 140, 280, 560 or 1120.")
 ]
 NumFramesOption = Annotated[int | None, typer.Option(help="Frames per video.")]
+KernelOption = Annotated[
+    str, typer.Option("--kernel", help="What resizes: numpy, numba (extra fast) or auto. The tensors are the same.")
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", help="Most threads that images and frames are resized on.")]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="Media tensors as float16 or bfloat16, the float32 values rounded.")
+]
 ThinkingOption = Annotated[bool, typer.Option("--thinking", help="Let the model think before it answers.")]
 
 
-def open_processor(model: str | None, *, allow_network: bool = False, profile: Profile = DEFAULT_PROFILE) -> Processor:
+def open_processor(
+    model: str | None,
+    *,
+    allow_network: bool = False,
+    profile: Profile = DEFAULT_PROFILE,
+    execution: Execution = DEFAULT_EXECUTION,
+) -> Processor:
     """Load the processor; fills the cache first where it is empty, and says so on stderr."""
     with status() as report:
-        return Processor.from_pretrained(model, profile=profile, allow_network=allow_network, progress=report)
+        return Processor.from_pretrained(
+            model, profile=profile, allow_network=allow_network, execution=execution, progress=report
+        )
+
+
+def choose_execution(kernel: str, threads: int) -> Execution:
+    """What `--kernel` and `--threads` ask for.
+
+    Raises:
+        InputError: an unknown kernel, or a number of threads out of range.
+    """
+    return Execution(kernel=cast(Kernel, kernel), threads=threads)
 
 
 def ready_assets(model: str | None) -> None:
