@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from gemma4_mm import AssetError, InputError, Limits, MediaCache, MediaError, Processor
+from gemma4_mm import AssetError, Execution, InputError, Limits, MediaCache, MediaError, Processor
 from gemma4_mm.dataset import read_shards, run_batch
 from gemma4_mm.dataset.pool import encode_locally
 from gemma4_mm.dataset.requests import scan_requests
@@ -60,13 +60,15 @@ def test_every_request_gives_what_the_processor_gives(folder, model, monkeypatch
         assert {kind: tuple(row[kind]) for kind in ("image", "video", "audio")} == sample.inputs.token_counts
 
 
-def test_the_output_does_not_depend_on_the_number_of_workers(folder, model):
+def test_the_output_depends_neither_on_workers_nor_on_kernel_and_threads(folder, model):
     records = [request(index) for index in range(14)]
     records[4]["messages"][0]["content"][0] = {"type": "image", "image": "media/none.jpg"}
     for workers in (1, 2):
         run(folder, records, model=model, out=f"out{workers}", workers=workers)
     assert contents(folder / "out1") == contents(folder / "out2")
     assert len(contents(folder / "out1")) == 5 + 3
+    run(folder, records, model=model, out="fast", workers=2, execution=Execution(kernel="numba", threads=2))
+    assert contents(folder / "fast") == contents(folder / "out1")
 
 
 def test_a_cache_changes_no_byte_and_is_used(folder, model):

@@ -110,8 +110,11 @@ def test_progress_is_shown_on_a_terminal_alone(folder, command):
 def test_two_runs_do_not_share_a_folder(folder, command):
     with subprocess.Popen(command("out"), cwd=folder, stdout=subprocess.PIPE) as first:
         while not (folder / "out/run.json").exists():
+            assert first.poll() is None
             time.sleep(0.001)
+        first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
         second = subprocess.run(command("out"), cwd=folder, capture_output=True, text=True, check=False)
+        first.send_signal(signal.SIGCONT)
         assert second.returncode == 1
         assert "another run is writing" in second.stderr
         first.communicate()

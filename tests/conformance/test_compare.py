@@ -264,3 +264,9 @@ def test_places_of_every_stage_have_words(assets):  # noqa: ARG001 (fills the ca
             assert ", value " not in result.message
             spoken.add((case.kind, stage))
     assert spoken == {(kind, stage) for kind, stages in STAGES.items() for stage in stages}
+
+
+def test_a_stage_that_the_table_does_not_know_is_compared_too():
+    expected, actual = (Outcome(stages={"new_stage": np.array([value], np.int32)}) for value in (1, 2))
+    (result,) = compare_case(CASE, expected, actual)
+    assert (result.stage, result.status) == ("new_stage", "different")
