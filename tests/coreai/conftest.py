@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -144,6 +145,20 @@ def dequantised_model(coreai: None) -> Any:  # noqa: ARG001 (asks for torch)
     model = tiny.tiny_model()
     quantize.quantize_decoder(model)  # its weights are now the dequantised ones, and it runs as any other
     return model
+
+
+@pytest.fixture
+def calls(chat_runtime: "Runtime", monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Function and length of each call that reaches the runtime, which runs it."""
+    seen: list[tuple[str, int]] = []
+    submit = chat_runtime.submit
+
+    def record(function: str, inputs: Any, **options: Any) -> Any:
+        seen.append((function, np.shape(next(iter(inputs.values())))[-1]))
+        return submit(function, inputs, **options)
+
+    monkeypatch.setattr(chat_runtime, "submit", record)
+    return seen
 
 
 def _build_hash() -> str:
