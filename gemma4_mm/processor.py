@@ -111,6 +111,7 @@ class Processor:
                 "stand for it in a pickle; build it anew with from_pretrained"
             )
         settings = {
+            "config": self.config,
             "profile": self.profile,
             "limits": self.limits,
             "allow_network": self.allow_network,

@@ -222,6 +222,8 @@ def test_a_damaged_file_is_an_error_in_words_and_the_rest_is_compared(fixtures, 
     if content == "cut":
         content = original[:-100]
     if content == "bfloat16":
+        import ml_dtypes  # noqa: F401 (safetensors then reads it)
+
         header = json.dumps({"patches": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
         content = struct.pack("<Q", len(header)) + header + bytes(4)
     (port / file).parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gemma4_mm import AssetError, Execution, Limits, MediaCache, Processor, Profile
+from gemma4_mm.spec import ProcessorConfig
 
 MESSAGES = [
     {
@@ -62,6 +63,7 @@ def test_another_process_gives_the_same_tensors(processor):
 
 def test_every_setting_travels(assets):
     settings = {
+        "config": ProcessorConfig(video_frames=7),
         "profile": Profile.transformers("5.12"),
         "limits": Limits(max_pixels=1234),
         "allow_network": True,
