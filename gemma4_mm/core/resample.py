@@ -22,6 +22,7 @@ from gemma4_mm.spec import MERGED_PATCH_PX
 _STRIP_ROWS: Final = 96  # rows in flight: enough to amortise a numpy call, few enough for the cache
 _STRIP_BYTES: Final = 12 << 20  # and never more than this of a very wide image
 _READ_BYTES: Final = 96 << 10  # per read: below malloc's threshold for mapping (and faulting in) fresh memory
+_VIEW_BYTES: Final = 384 << 10  # of a view, which needs no memory: fewer calls for threads to wait for one another at
 _CACHED_WIDTH_PX: Final = 8192  # plans of wider images are not kept
 
 
@@ -108,7 +109,7 @@ class StripResizer:
         plan = _recent_plan if width_px <= _CACHED_WIDTH_PX else _plan
         self._plan = plan(height_px, width_px, grid)
         self._pixels = np.empty((self._plan.chunk_rows, width_px * 3), np.float32)
-        self._bytes = np.empty((max(_READ_BYTES // (width_px * 3), 1), width_px, 3), np.uint8)
+        self._bytes = np.empty((max(_VIEW_BYTES // (width_px * 3), 1), width_px, 3), np.uint8)
         self._window = np.empty((max(map(len, self._plan.inputs)), grid.width_px * 3), np.float32)
         self._levels = np.empty((len(self._plan.outputs[0]), grid.width_px * 3), np.float32)
         self._workspace = np.empty(self._plan.workspace_size, np.float32)
@@ -158,8 +159,10 @@ class StripResizer:
 
     def _load(self, source: RowSource, rows: range, *, out: NDArray[np.float32]) -> None:
         """Read rows of the source as centred float32."""
-        for start in range(rows.start, rows.stop, len(self._bytes)):
-            stop = min(start + len(self._bytes), rows.stop)
+        n_bytes = _VIEW_BYTES if isinstance(source, ArrayRows) else _READ_BYTES
+        step = max(n_bytes // (self._width_px * 3), 1)
+        for start in range(rows.start, rows.stop, step):
+            stop = min(start + step, rows.stop)
             centred = self._bytes[: stop - start]
             # Flipping the top bit of a uint8 and reading it as int8 subtracts 128.
             np.bitwise_xor(source.rows(start, stop), np.uint8(CENTRE), out=centred)
