@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -22,6 +22,8 @@ from gemma4_mm.optional import require
 
 Result = TypeVar("Result")
 _DELIVERY_S: Final = 10.0  # far beyond what a starved thread needs for one write
+_SETTLE_S: Final = 0.5  # most that is waited for threads of which it cannot be told what they do
+_QUIET_LOOKS: Final = 3
 
 
 class AssetHost:
@@ -86,6 +88,11 @@ class AssetHost:
         until = time.monotonic() + _DELIVERY_S
         while any(_wakes(frame, self._loop) for frame in sys._current_frames().values()) and time.monotonic() < until:
             time.sleep(0.001)
+        # What a delivery does after the wake-up call, such as letting go of its callback, shows in no frame.
+        until, quiet = time.monotonic() + _SETTLE_S, 0
+        while quiet < _QUIET_LOOKS and time.monotonic() < until:
+            time.sleep(0.001)
+            quiet = 0 if _native_thread_runs() else quiet + 1
 
     async def _tracked(self, call: Coroutine[Any, Any, Result]) -> Result:
         task = asyncio.current_task()
@@ -122,6 +129,17 @@ def _wakes(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> bool:
         if frame.f_code.co_name == "call_soon_threadsafe" and frame.f_locals.get("self") is loop:
             return True
         frame = frame.f_back
+    return False
+
+
+def _native_thread_runs() -> bool:
+    """Whether a thread that Python did not start is running or about to, where the system tells (Linux)."""
+    known = {str(thread.native_id) for thread in threading.enumerate()}
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # it has ended
+            state = (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+            if state == "R" and task.name not in known:
+                return True
     return False
 
 

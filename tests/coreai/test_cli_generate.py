@@ -168,3 +168,24 @@ def test_chat_keeps_its_system_turn_and_ends_with_its_input(folder: Path, chat_r
     expected = Session(chat_runtime).generate(conversation, GenerationOptions(max_tokens=4))
     assert result.stdout == expected.text + "\n"
     assert command(folder, "chat", "bundle", typed="").stdout == ""
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_process_that_used_the_runtime_ends_without_taking_the_interpreter_down(used: bool) -> None:
+    """A native thread that came back later would abort it; handlers run and output arrives all the same."""
+    code = (
+        "import atexit, sys\n"
+        "class Last:\n"  # of what the interpreter takes down
+        "    def __del__(self, write=sys.stderr.write): write('taken down')\n"
+        "sys.modules['last'] = Last()\n"
+        f"{'import coreai' if used else ''}\n"
+        "from gemma4_mm.__main__ import main\n"
+        "atexit.register(print, 'handler')\n"
+        "sys.argv[1:] = ['plan', '--nonsense']\n"
+        "main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stdout == "handler\n"
+    assert "No such option" in result.stderr
+    assert ("taken down" in result.stderr) != used
