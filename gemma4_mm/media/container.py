@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ _SELF_CONTAINED_KEYS: Final = frozenset({"av1", "mpeg4", "vp8", "vp9"})
 # MPEG-2: a sequence header, without which quantiser matrices of skipped frames would still hold.
 _KEY_UNITS: Final[Mapping[str, str]] = {"h264": "5", "hevc": "16-21", "mpeg2video": "179"}
 _QUARTER_TURN_DEG: Final = 90
+_LENIENT_METADATA_MAJOR: Final = 19  # the PyAV release that dropped `metadata_errors` of `av.open`
 _MICROSECONDS: Final = 1_000_000  # unit of a container's duration
 
 
@@ -150,14 +152,23 @@ def _opened(source: Source) -> Iterator[_OpenVideo]:
         # The prefix keeps FFmpeg from taking a file name such as "concat:a|b" for a protocol.
         file = stack.enter_context(source.open()) if source.path is None else f"file:{source.path}"
         try:
-            options = {"format_whitelist": _FORMATS}
-            container = stack.enter_context(av.open(file, metadata_errors="replace", options=options))
+            container = stack.enter_context(av.open(file, options={"format_whitelist": _FORMATS}, **_metadata_rule()))
             yield _OpenVideo(container=container, stream=_find_stream(container, name=source.name))
         except av.FFmpegError as error:
             raise MediaError(
                 f"{source.name} is not a video that can be read ({error.strerror}); it is cut off, damaged or of "
                 "another kind; give MP4, MOV, MKV, WebM or AVI"
             ) from None
+
+
+@cache
+def _metadata_rule() -> dict[str, str]:
+    """Arguments by which titles that are not UTF-8 do not keep a file from being opened.
+
+    PyAV 19 reads them so by itself, and has no argument for it.
+    """
+    major = int(require("av", extra="video").__version__.split(".")[0])
+    return {"metadata_errors": "replace"} if major < _LENIENT_METADATA_MAJOR else {}
 
 
 def _find_stream(container: Any, *, name: str) -> Any:

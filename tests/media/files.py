@@ -88,9 +88,11 @@ def write_video(
     gop=12,
     options=None,
     codec_options=None,
+    metadata=None,
 ):
     """Write a video whose frames all differ; `times_ms` makes the rate variable, `rotation` is counter-clockwise."""
     with av.open(str(path), "w", format=form, options=options or {}) as container:
+        container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width, stream.pix_fmt = height_px, width_px, pixel_format
         stream.codec_context.gop_size = gop

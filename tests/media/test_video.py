@@ -227,6 +227,13 @@ def test_a_file_name_is_never_a_protocol(folder, mp4, monkeypatch):
     assert load_video(odd.name, num_frames=1).metadata.total_frames == 60
 
 
+@pytest.mark.parametrize("title", [b"XXXXXXXX", b"caf\xe9 \xff\xfe."])
+def test_a_title_that_is_not_utf8_keeps_no_file_from_being_read(folder, title):
+    path = write_video(folder / "title.mkv", n_frames=3, metadata={"title": "XXXXXXXX"})
+    path.write_bytes(path.read_bytes().replace(b"XXXXXXXX", title))
+    assert len(load_video(path, do_sample_frames=False).frames) == 3
+
+
 def test_a_file_that_is_cut_off_is_an_error(capfd, folder):
     path = write_video(folder / "fast.mp4", n_frames=60, options={"movflags": "faststart"})
     cut = path.read_bytes()[: path.stat().st_size * 2 // 3]
