@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gemma4_mm.assets.find import fetch_assets
 from gemma4_mm.cli.demo_media import write_photo, write_sound
-from gemma4_mm.prompt.assets import fetch_assets
 
 N_REQUESTS: Final = 2000
 N_FEW: Final = 500

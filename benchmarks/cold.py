@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from gemma4_mm.assets.find import fetch_assets
 from gemma4_mm.cli.demo_media import write_photo
-from gemma4_mm.prompt.assets import fetch_assets
 
 RUNS = 5
 PROMPT = "What do you see?"

@@ -19,8 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.coreai.runtime import Runtime
-from gemma4_mm.coreai.session import GenerationOptions, Session
+from gemma4_mm.coreai.run.runtime import Runtime
+from gemma4_mm.coreai.run.session import GenerationOptions, Session
 from gemma4_mm.inputs import ModelInputs, Segment
 from gemma4_mm.optional import require
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as directory:
         bundle = options.bundle or Path(directory) / "bundle"
         if options.bundle is None:
-            from gemma4_mm.coreai.tiny import build_tiny_bundle
+            from gemma4_mm.coreai.convert.tiny import build_tiny_bundle
 
             build_tiny_bundle(bundle)
         with Runtime.open(bundle) as runtime:

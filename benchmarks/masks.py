@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.masks import MaskSpecs, build_masks, describe_masks
+from gemma4_mm.core.attention.masks import MaskSpecs, build_masks, describe_masks
 from gemma4_mm.spec import SLIDING_WINDOW, TYPE_IMAGE, MaskRule
 
 PROFILES: Final[tuple[MaskRule, ...]] = ("forward", "static")

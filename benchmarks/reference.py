@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.geometry import plan_image
-from gemma4_mm.prompt.assets import Assets, fetch_assets
+from gemma4_mm.assets.find import Assets, fetch_assets
+from gemma4_mm.core.vision.geometry import plan_image
 
 
 def hf_images(images: Sequence[NDArray[np.uint8]]) -> Any:

@@ -10,8 +10,8 @@ from benchmarks.cases import QUESTION
 from benchmarks.reference import assets
 from benchmarks.vision import sound
 from gemma4_mm import AudioLength, ImageSize, Processor, VideoSize
-from gemma4_mm.core.placeholders import SoftRun, expand_placeholders
-from gemma4_mm.core.waveform import batch_frames, frame_waveform
+from gemma4_mm.core.audio.waveform import batch_frames, frame_waveform
+from gemma4_mm.core.tokens.placeholders import SoftRun, expand_placeholders
 from gemma4_mm.spec import SAMPLES_PER_TOKEN, TokenIds
 
 

@@ -4,8 +4,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.masks import N_LONG, N_ROWS, N_TOKENS, build_ours, image_prompt, last_rows
-from gemma4_mm.core.chunks import plan_chunks
-from gemma4_mm.core.masks import Masks, describe_masks
+from gemma4_mm.core.attention.masks import Masks, describe_masks
+from gemma4_mm.core.prefill.chunks import plan_chunks
 from gemma4_mm.inputs import Segment
 from gemma4_mm.spec import MaskRule
 

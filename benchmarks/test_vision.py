@@ -8,14 +8,14 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.vision import clip, encode_images_with, encode_video_with, photograph
-from gemma4_mm.core.accelerated import AcceleratedEncoder
-from gemma4_mm.core.bands import HorizontalBand, VerticalBand
-from gemma4_mm.core.exact import CENTRE, ExactResize
-from gemma4_mm.core.geometry import plan_image
-from gemma4_mm.core.kernel import load_kernel
-from gemma4_mm.core.patches import encode_image, merge_patches
-from gemma4_mm.core.resample import ArrayRows, resize_rgb
-from gemma4_mm.core.weights import axis_weights
+from gemma4_mm.core.vision.bands import HorizontalBand, VerticalBand
+from gemma4_mm.core.vision.exact import CENTRE, ExactResize
+from gemma4_mm.core.vision.geometry import plan_image
+from gemma4_mm.core.vision.kernels.accelerated import AcceleratedEncoder
+from gemma4_mm.core.vision.kernels.kernel import load_kernel
+from gemma4_mm.core.vision.patches import encode_image, merge_patches
+from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
+from gemma4_mm.core.vision.weights import axis_weights
 from gemma4_mm.execution import Execution, Kernel
 from gemma4_mm.spec import PATCH_VALUES
 

@@ -15,7 +15,7 @@ from gemma4_mm.optional import require
 
 Kernel = Literal["numpy", "numba", "auto"]
 """What resizes: numpy's matrix products, the compiled integer kernel of the extra `fast`, or whichever is the quicker
-as far as can be told; see `core.kernel`."""
+as far as can be told; see `core.vision.kernels.kernel`."""
 
 _MAX_THREADS: Final = 256
 ItemT = TypeVar("ItemT")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gemma4_mm.batch import Batch
 from gemma4_mm.core.padding import padded_length
-from gemma4_mm.core.placeholders import Expansion, SoftRun, expand_placeholders, video_text
-from gemma4_mm.core.sampling import format_timestamp
-from gemma4_mm.core.segments import build_segments
+from gemma4_mm.core.tokens.placeholders import Expansion, SoftRun, expand_placeholders, video_text
+from gemma4_mm.core.tokens.segments import build_segments
+from gemma4_mm.core.video.sampling import format_timestamp
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid, Segment
 from gemma4_mm.options import LengthOptions

@@ -8,10 +8,12 @@ from typing import Any, Final, Literal, Self
 
 from numpy.typing import ArrayLike, NDArray
 
+from gemma4_mm.assets.find import Assets, find_assets, find_or_fetch_assets
+from gemma4_mm.assets.pinned import PinnedAssets, stamps_of
 from gemma4_mm.batch import Batch, collect_batch, collect_conversations
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.core.outputs import resolve_outputs
-from gemma4_mm.core.segments import check_segments
+from gemma4_mm.core.tokens.segments import check_segments
 from gemma4_mm.encode import encode_media, measure_media
 from gemma4_mm.encode.access import Access
 from gemma4_mm.encode.audio import AudioStream, stream_audio
@@ -22,9 +24,7 @@ from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.layout import MediaPlan, Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
 from gemma4_mm.options import CallOptions, resolve_options
-from gemma4_mm.prompt.assets import Assets, find_assets, find_or_fetch_assets
 from gemma4_mm.prompt.messages import read_conversations
-from gemma4_mm.prompt.pinned import PinnedAssets, stamps_of
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer

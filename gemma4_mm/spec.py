@@ -135,7 +135,7 @@ class Profile:
             stacked per video, without counts.
         placeholder_counts: a count that disagrees with the media is an error (strict, 5.23 and later).
         none_keys: message keys whose value is None are dropped (5.24 and later) or kept.
-        mask_rule: which of HF's two attention rules (see `core.masks`); `forward` is the model's own.
+        mask_rule: which of HF's two attention rules (see `core.attention.masks`); `forward` is the model's own.
     """
 
     name: str

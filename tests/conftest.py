@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from gemma4_mm.assets.find import Assets
 from gemma4_mm.processor import Processor
-from gemma4_mm.prompt.assets import Assets
 
 # One named profile for every budget: seeded, so that a red run is red again; no deadline, since machines differ.
 settings.register_profile(

@@ -16,8 +16,8 @@ from gemma4_mm import ModelInputs
 from gemma4_mm.cli.app import run
 from gemma4_mm.cli.mask_picture import BLOCK_COLOUR, paint_mask
 from gemma4_mm.cli.mask_report import LAYERS, LETTERS, MOST_DRAWN_TOKENS, describe_differences, draw_text
-from gemma4_mm.core.kinds import KIND_COLOURS, token_kinds
-from gemma4_mm.core.masks import describe_masks
+from gemma4_mm.core.attention.kinds import KIND_COLOURS, token_kinds
+from gemma4_mm.core.attention.masks import describe_masks
 from gemma4_mm.spec import MaskRule
 from gemma4_mm.testing.strategies import padded_rows
 

@@ -21,7 +21,7 @@ LIST_MODULES = "import json, sys, {module}; print(json.dumps(sorted(sys.modules)
         "gemma4_mm",
         "gemma4_mm.processor",
         "gemma4_mm.media.video",
-        "gemma4_mm.prompt.assets",
+        "gemma4_mm.assets.find",
         "gemma4_mm.dataset",
         "gemma4_mm.conformance.run",
         "gemma4_mm.conformance.subject",
@@ -42,7 +42,7 @@ def test_a_command_loads_no_other_commands_harness_or_runtime():
     parts = {".".join(name.split(".")[:2]) for name in json.loads(output.stdout)}
     assert "gemma4_mm.cli" in parts
     assert parts.isdisjoint({"gemma4_mm.conformance", "gemma4_mm.testing"})
-    assert "gemma4_mm.coreai.session" not in json.loads(output.stdout)
+    assert "gemma4_mm.coreai.run.session" not in json.loads(output.stdout)
 
 
 def test_a_missing_library_names_the_install_command():

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from gemma4_mm.assets.fill import HUB_TIMEOUT_S
+from gemma4_mm.assets.find import fetch_assets
 from gemma4_mm.cli.console import status
-from gemma4_mm.prompt.assets import fetch_assets
-from gemma4_mm.prompt.cache import HUB_TIMEOUT_S
 
 
 def assets(

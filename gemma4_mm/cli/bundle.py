@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from gemma4_mm.assets.find import fetch_assets
 from gemma4_mm.cli.bundle_report import describe_asset, describe_bundle, format_bundle
 from gemma4_mm.cli.console import status
 from gemma4_mm.cli.request import JsonOption
-from gemma4_mm.coreai.bundle import Bundle
-from gemma4_mm.prompt.assets import fetch_assets
+from gemma4_mm.coreai.bundle.bundle import Bundle
 
 # The runtime and the converter are imported by the commands that use them: every other command starts faster.
 
@@ -41,7 +41,7 @@ def info(
     found = Bundle.read(path)
     report = describe_bundle(found)
     if load:
-        from gemma4_mm.coreai.runtime import Runtime
+        from gemma4_mm.coreai.run.runtime import Runtime
 
         with Runtime.open(found) as runtime:
             report |= describe_asset(runtime)
@@ -63,7 +63,7 @@ def tiny(
 
     Needs the extra coreai-convert.
     """
-    from gemma4_mm.coreai.tiny import build_tiny_bundle
+    from gemma4_mm.coreai.convert.tiny import build_tiny_bundle
 
     with status() as report:
         template = fetch_assets(progress=report).read_chat_template()
@@ -90,7 +90,7 @@ def convert(
 
     Needs the extra coreai-convert, and memory for the float32 weights: about 50 GB for the 12B model.
     """
-    from gemma4_mm.coreai.convert import ConversionOptions, convert_checkpoint
+    from gemma4_mm.coreai.convert.convert import ConversionOptions, convert_checkpoint
 
     options = ConversionOptions(name=name, context_length=context_length, weights="int4" if int4 else "bfloat16")
     with status() as report:

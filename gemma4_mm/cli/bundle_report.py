@@ -5,12 +5,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from gemma4_mm.cli.report import align
-from gemma4_mm.coreai.bundle import Bundle
-from gemma4_mm.coreai.specs import CONTRACT, FunctionSpec, function_table
+from gemma4_mm.coreai.bundle.bundle import Bundle
+from gemma4_mm.coreai.bundle.schema import find_problems
+from gemma4_mm.coreai.bundle.specs import CONTRACT, FunctionSpec, function_table
 from gemma4_mm.errors import AssetError
 
 if TYPE_CHECKING:
-    from gemma4_mm.coreai.runtime import Runtime
+    from gemma4_mm.coreai.run.runtime import Runtime
 
 _LETTERS: Final = (
     "q new tokens, t past and new tokens, P patches, T audio frames, V vocabulary, H hidden size (3840 in the 12B)"
@@ -19,7 +20,7 @@ _LETTERS: Final = (
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
     """A JSON-ready record of what the metadata and the files say, without loading the model."""
-    problems = bundle.problems()
+    problems = find_problems(bundle)
     found = bundle.found_constants
     return {
         "name": bundle.name,

@@ -30,11 +30,11 @@ from gemma4_mm.cli.request import (
     ThinkingOption,
     template_arguments,
 )
-from gemma4_mm.coreai.reply import GenerationOptions
+from gemma4_mm.coreai.run.reply import GenerationOptions
 from gemma4_mm.errors import Gemma4MMError, InputError, InvariantError
 
 if TYPE_CHECKING:
-    from gemma4_mm.coreai.session import Session
+    from gemma4_mm.coreai.run.session import Session
 
 _ATTACHMENTS: Final = ("image", "audio", "video")
 _HELP: Final = (

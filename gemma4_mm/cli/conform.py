@@ -27,7 +27,7 @@ def conform(
     Exits with 1 if a case or stage is missing or differs.
     """
     from gemma4_mm.conformance.conform import conform as compare
-    from gemma4_mm.conformance.fixtures import Fixtures
+    from gemma4_mm.conformance.golden import Fixtures
     from gemma4_mm.conformance.report import check_report_path, write_report
     from gemma4_mm.conformance.summary import format_report
 

@@ -29,7 +29,7 @@ def build(
 
     This package computes them; its tests hold them to the live oracle that the manifest names.
     """
-    from gemma4_mm.conformance.fixtures import build_fixtures
+    from gemma4_mm.conformance.golden import build_fixtures
     from gemma4_mm.conformance.subject import OwnSubject
 
     with status() as report:
@@ -49,7 +49,7 @@ def verify(directory: Annotated[Path, typer.Argument(help="Directory of fixtures
 
     Exits with 1 if anything differs.
     """
-    from gemma4_mm.conformance.fixtures import measure, verify_fixtures
+    from gemma4_mm.conformance.golden import measure, verify_fixtures
 
     problems = verify_fixtures(directory)
     for problem in problems[:_SHOWN_PROBLEMS]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args
 import typer
 
 from gemma4_mm.cli.console import status
-from gemma4_mm.coreai.reply import GenerationOptions, Reply
+from gemma4_mm.coreai.run.reply import GenerationOptions, Reply
 from gemma4_mm.errors import InputError
 from gemma4_mm.spec import MaskRule
 
 if TYPE_CHECKING:
-    from gemma4_mm.coreai.session import Session
+    from gemma4_mm.coreai.run.session import Session
 
 BundleArgument = Annotated[Path, typer.Argument(help="Directory of a Core AI bundle.")]
 MaxTokensOption = Annotated[int, typer.Option(help="Most tokens of a reply.")]
@@ -37,7 +37,7 @@ def open_session(bundle: Path, *, mask_rule: str | None) -> "Session":
     """
     if mask_rule not in (None, *get_args(MaskRule)):
         raise InputError(f"--mask-rule is {mask_rule!r}; it must be one of {', '.join(get_args(MaskRule))}")
-    from gemma4_mm.coreai.session import Session  # the runtime's modules: every other command starts faster without
+    from gemma4_mm.coreai.run.session import Session  # the runtime's modules: every other command starts faster without
 
     with status() as report:
         report(f"loading {bundle}")

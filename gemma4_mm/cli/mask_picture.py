@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from gemma4_mm.cli.mask_report import LAYERS
-from gemma4_mm.core.blocks import find_runs
-from gemma4_mm.core.kinds import KIND_COLOURS, PADDING_KIND
-from gemma4_mm.core.masks import AttentionMask, MaskSpecs
+from gemma4_mm.core.attention.blocks import find_runs
+from gemma4_mm.core.attention.kinds import KIND_COLOURS, PADDING_KIND
+from gemma4_mm.core.attention.masks import AttentionMask, MaskSpecs
 from gemma4_mm.errors import InputError
 
 _SIDE_PX: Final = 720

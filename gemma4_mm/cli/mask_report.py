@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.mask_rules import LayerKind
-from gemma4_mm.core.masks import AttentionMask, MaskSpecs
+from gemma4_mm.core.attention.mask_rules import LayerKind
+from gemma4_mm.core.attention.masks import AttentionMask, MaskSpecs
 from gemma4_mm.spec import MaskRule
 
 LAYERS: Final[tuple[LayerKind, ...]] = ("sliding_attention", "full_attention")

@@ -31,8 +31,8 @@ from gemma4_mm.cli.request import (
     open_processor,
     template_arguments,
 )
-from gemma4_mm.core.kinds import token_kinds
-from gemma4_mm.core.masks import describe_masks
+from gemma4_mm.core.attention.kinds import token_kinds
+from gemma4_mm.core.attention.masks import describe_masks
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.spec import SLIDING_WINDOW, MaskRule

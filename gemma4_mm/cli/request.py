@@ -6,12 +6,12 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from gemma4_mm.assets.find import find_or_fetch_assets
 from gemma4_mm.cli.console import status
 from gemma4_mm.errors import InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution, Kernel
 from gemma4_mm.media.kind import media_kind
 from gemma4_mm.processor import Processor
-from gemma4_mm.prompt.assets import find_or_fetch_assets
 from gemma4_mm.spec import DEFAULT_PROFILE, Profile
 
 FilesArgument = Annotated[

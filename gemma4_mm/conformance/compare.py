@@ -12,7 +12,7 @@ from gemma4_mm.conformance.formulas import find_plan_fault
 from gemma4_mm.conformance.places import describe_place, describe_value
 from gemma4_mm.conformance.records import OUTCOME, STAGES, Case, StageDifference, StageResult, Stages, Suspect
 from gemma4_mm.conformance.suspects import NO_NEW_MISTAKE, Scene, find_suspects
-from gemma4_mm.core.kinds import token_kinds
+from gemma4_mm.core.attention.kinds import token_kinds
 
 _MOST_UNITS: Final = 4096  # beyond, units in the last place tell less than the difference itself
 _EXACT_BINS: Final = 2  # distances 1 and 2 have bins of their own; the others double

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from gemma4_mm.conformance.compare import Outcome, compare_case
-from gemma4_mm.conformance.fixtures import Fixtures
-from gemma4_mm.conformance.fixtures.checksums import check_sums
-from gemma4_mm.conformance.fixtures.layout import CLIENTS
+from gemma4_mm.conformance.golden import Fixtures
+from gemma4_mm.conformance.golden.checksums import check_sums
+from gemma4_mm.conformance.golden.layout import CLIENTS
 from gemma4_mm.conformance.records import STAGES, ParityReport, StageResult
 from gemma4_mm.conformance.run import keep_few_crops
 from gemma4_mm.conformance.tensor_files import read_case

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from gemma4_mm.assets.find import find_assets
 from gemma4_mm.conformance.process import ORACLE_DIRECTORY, CaseProcess, Refused
-from gemma4_mm.prompt.assets import find_assets
 
 __all__ = ["Reference", "Refused"]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import STAGES, Case, CaseKind, Stages, Subject
 from gemma4_mm.conformance.tensor_files import read_case
-from gemma4_mm.core.chunks import plan_chunks
-from gemma4_mm.core.geometry import plan_image
-from gemma4_mm.core.masks import describe_masks
-from gemma4_mm.core.resample import ArrayRows, resize_rgb
+from gemma4_mm.core.attention.masks import describe_masks
+from gemma4_mm.core.prefill.chunks import plan_chunks
+from gemma4_mm.core.vision.geometry import plan_image
+from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import ModelInputs, Segment
 from gemma4_mm.media.audio import load_audio

@@ -11,9 +11,9 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any, Final
 
-from gemma4_mm.dataset.nursery import CAN_FORK, Nursery, Started, Task
 from gemma4_mm.dataset.requests import ShardPlan
 from gemma4_mm.dataset.worker import Job, ShardReport
+from gemma4_mm.dataset.workers import CAN_FORK, Started, Task, WorkerFactory
 from gemma4_mm.errors import Gemma4MMError
 
 _TRIES: Final = 2
@@ -29,17 +29,17 @@ def encode_locally(
         job: what all workers need to know.
         plans: the shards.
         n_workers: processes.
-        fork: whether they are forked from one that has loaded the processor; see `nursery`.
+        fork: whether they are forked from one that has loaded the processor; see `workers`.
 
     Raises:
         Gemma4MMError: what ends the whole run; see `ShardEncoder.encode`.
     """
     waiting = deque(plans)
-    nursery = Nursery(job, fork=fork)
+    factory = WorkerFactory(job, fork=fork)
     workers: list[_Worker] = []
     try:
         for _ in range(min(n_workers, len(waiting))):
-            workers.append(_Worker(nursery))
+            workers.append(_Worker(factory))
             workers[-1].give(waiting.popleft())
         while busy := {worker.connection: worker for worker in workers if worker.plan is not None}:
             for ready in wait(list(busy)):
@@ -53,19 +53,19 @@ def encode_locally(
     finally:
         for worker in workers:
             worker.stop()
-        nursery.close()
+        factory.close()
 
 
 class _Worker:
     """One process after the other, and what it is doing."""
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, factory: WorkerFactory) -> None:
         self.plan: ShardPlan | None = None
-        self._nursery = nursery
+        self._factory = factory
         self._index: int | None = None  # the request that it is working on
         self._deaths: Counter[int | None] = Counter()
         self._lost: dict[int, str] = {}
-        self._process = nursery.start()
+        self._process = factory.start()
 
     @property
     def connection(self) -> Any:
@@ -111,5 +111,5 @@ class _Worker:
         if self._index is not None and self._deaths[self._index] >= _TRIES:
             self._lost[self._index] = f"the worker process died twice while it encoded this request ({cause})"
         self._index = None
-        self._process = self._nursery.start()
+        self._process = self._factory.start()
         self._send()

@@ -8,20 +8,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+from gemma4_mm.assets.find import find_or_fetch_assets
+from gemma4_mm.assets.pinned import PinnedAssets, files_of
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.dataset.index import IndexWriter
 from gemma4_mm.dataset.manifest import Manifest
-from gemma4_mm.dataset.nursery import Started
 from gemma4_mm.dataset.pool import encode_locally
 from gemma4_mm.dataset.requests import RequestFile, ShardPlan, scan_requests
 from gemma4_mm.dataset.shard import PARTIAL_GLOB, is_finished
 from gemma4_mm.dataset.worker import Job, ShardReport
+from gemma4_mm.dataset.workers import Started
 from gemma4_mm.errors import InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.limits import Limits
 from gemma4_mm.optional import require
-from gemma4_mm.prompt.assets import find_or_fetch_assets
-from gemma4_mm.prompt.pinned import PinnedAssets, files_of
 from gemma4_mm.spec import DEFAULT_PROFILE, Profile
 
 SHARD_SIZE: Final = 32

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemma4_mm.assets.pinned import PinnedAssets
 from gemma4_mm.dataset.requests import Line, ShardPlan, parse_line, read_request, read_shard_lines, request_id
 from gemma4_mm.dataset.shard import ShardWriter
 from gemma4_mm.errors import AssetError, Gemma4MMError, InputError, MissingDependencyError
 from gemma4_mm.processor import Processor, build_processor
-from gemma4_mm.prompt.pinned import PinnedAssets
 
 # Not the sample's fault: the run ends, and goes on once this is mended
 FATAL: tuple[type[Exception], ...] = (MissingDependencyError, AssetError, MemoryError)

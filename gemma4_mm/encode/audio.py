@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.core.audio.waveform import count_frames, frame_blocks, plan_frames, write_frames
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS, Outputs
-from gemma4_mm.core.waveform import count_frames, frame_blocks, plan_frames, write_frames
 from gemma4_mm.encode.access import Access, Encoded
 from gemma4_mm.encode.items import EncodedAudio
 from gemma4_mm.errors import InputError

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gemma4_mm.core.geometry import plan_image, position_ids
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS, Outputs
-from gemma4_mm.core.patches import encode_image
+from gemma4_mm.core.vision.geometry import plan_image, position_ids
+from gemma4_mm.core.vision.patches import encode_image
 from gemma4_mm.encode.access import Access, Encoded, naming
 from gemma4_mm.encode.items import EncodedImage
 from gemma4_mm.inputs import ImageSize, PatchGrid

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.geometry import position_ids
-from gemma4_mm.core.patches import Rescale
+from gemma4_mm.core.vision.geometry import position_ids
+from gemma4_mm.core.vision.patches import Rescale
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.layout import VideoPlan
 
@@ -87,7 +87,7 @@ def pack(values: NDArray[np.float32], *, rescale: Rescale) -> NDArray[Any]:
 
 
 def unpack(packed: NDArray[Any], out: NDArray[Any], *, rescale: Rescale) -> None:
-    """What was packed, to the bit: the arithmetic of `core.patches`, in float32."""
+    """What was packed, to the bit: the arithmetic of `core.vision.patches`, in float32."""
     if packed.dtype != np.uint8 or out.dtype != np.float32:
         out[...] = packed if packed.dtype != np.uint8 else _rescaled(packed, rescale)
     elif rescale == "multiply":

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.geometry import plan_image, position_ids
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS, Outputs
-from gemma4_mm.core.patches import encode_frames
-from gemma4_mm.core.sampling import frame_timestamps, sample_frame_indices
+from gemma4_mm.core.video.sampling import frame_timestamps, sample_frame_indices
+from gemma4_mm.core.vision.geometry import plan_image, position_ids
+from gemma4_mm.core.vision.patches import encode_frames
 from gemma4_mm.encode.access import Access, Encoded, naming
 from gemma4_mm.encode.items import EncodedVideo
 from gemma4_mm.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.waveform import average_channels, write_blocks
+from gemma4_mm.core.audio.waveform import average_channels, write_blocks
 from gemma4_mm.errors import InputError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_seconds

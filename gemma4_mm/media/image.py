@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.resample import ArrayRows, RowSource
+from gemma4_mm.core.vision.resize import ArrayRows, RowSource
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import ImageSize
 from gemma4_mm.limits import Limits

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.sampling import frame_timestamps, sample_frame_indices
+from gemma4_mm.core.video.sampling import frame_timestamps, sample_frame_indices
 from gemma4_mm.errors import InputError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media import container

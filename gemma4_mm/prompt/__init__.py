@@ -1,1 +1,1 @@
-"""Text without pixels: messages, chat template, tokenizer, and where their files come from."""
+"""Text without pixels: messages, chat template, and tokenizer."""

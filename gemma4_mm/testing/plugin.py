@@ -31,8 +31,8 @@ from gemma4_mm.errors import AssetError
 from gemma4_mm.testing.oracle import Oracle, find_oracle
 
 if TYPE_CHECKING:  # the fixtures import what they give: most runs of a suite need none of it
+    from gemma4_mm.assets.find import Assets
     from gemma4_mm.processor import Processor
-    from gemma4_mm.prompt.assets import Assets
     from gemma4_mm.testing.parity import ParityChecker
 
 _ORACLE: Final = pytest.StashKey[Oracle]()
@@ -89,7 +89,7 @@ def gemma4_assets(pytestconfig: pytest.Config) -> "Assets":
 
     Skips, with the reason, where they cannot be had; fails if CI is set.
     """
-    from gemma4_mm.prompt.assets import fetch_assets
+    from gemma4_mm.assets.find import fetch_assets
 
     source = pytestconfig.getini("gemma4_assets_source")
     try:

@@ -10,7 +10,7 @@ from gemma4_mm.conformance.records import (
     StageResult,
     Suspect,
 )
-from gemma4_mm.core.masks import build_masks
+from gemma4_mm.core.attention.masks import build_masks
 from gemma4_mm.testing.strategies import make_picture
 
 VERSIONS = {"transformers": "5.24.0", "torch": "2.14.1", "python": "3.11.9", "cpu_capability": "AVX512"}

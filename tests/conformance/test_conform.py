@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from gemma4_mm.cli.app import run
 from gemma4_mm.conformance.conform import conform
-from gemma4_mm.conformance.fixtures import Fixtures
+from gemma4_mm.conformance.golden import Fixtures
 from gemma4_mm.conformance.records import STAGES, ParityReport
 from gemma4_mm.errors import InputError
 from tests.conformance.ports import FIXTURES

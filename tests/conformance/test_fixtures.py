@@ -11,12 +11,12 @@ import pytest
 
 from gemma4_mm.cli.app import run
 from gemma4_mm.conformance.cases import all_cases
-from gemma4_mm.conformance.fixtures import PRODUCERS, Fixtures, build_fixtures, measure, selection, verify_fixtures
-from gemma4_mm.conformance.fixtures.checksums import SUMS, check_sums, checksums
-from gemma4_mm.conformance.fixtures.selection import describe_case, fixture_cases
+from gemma4_mm.conformance.golden import PRODUCERS, Fixtures, build_fixtures, measure, selection, verify_fixtures
+from gemma4_mm.conformance.golden.checksums import SUMS, check_sums, checksums
+from gemma4_mm.conformance.golden.selection import describe_case, fixture_cases
 from gemma4_mm.conformance.subject import OwnSubject
 from gemma4_mm.conformance.tensor_files import read_safetensors, safetensors_bytes
-from gemma4_mm.core.patches import merge_patches
+from gemma4_mm.core.vision.patches import merge_patches
 from gemma4_mm.errors import InputError, InvariantError
 from gemma4_mm.media.image import load_image
 

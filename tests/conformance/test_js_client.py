@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from gemma4_mm.cli.app import run
-from gemma4_mm.conformance.fixtures import Fixtures, build_fixtures, verify_fixtures
+from gemma4_mm.conformance.golden import Fixtures, build_fixtures, verify_fixtures
 from gemma4_mm.conformance.subject import OwnSubject
 from tests.conformance.ports import CLIENT, FIXTURES, require_node, run_client
 

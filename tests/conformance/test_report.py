@@ -15,8 +15,8 @@ from gemma4_mm.conformance.records import Case, Crop, ParityReport
 from gemma4_mm.conformance.report import write_report
 from gemma4_mm.conformance.report.pictures import draw_crop, place
 from gemma4_mm.conformance.report.words import add_distances, group_cases, verdict
-from gemma4_mm.core.kinds import KIND_COLOURS
-from gemma4_mm.core.masks import build_masks
+from gemma4_mm.core.attention.kinds import KIND_COLOURS
+from gemma4_mm.core.attention.masks import build_masks
 from gemma4_mm.errors import InputError
 from tests.conformance.reports import HOSTILE, failing_report, mask_crop, passing_report, pixel_crop
 

@@ -1,6 +1,6 @@
 """The resize in one call."""
 
-from gemma4_mm.core.resample import ArrayRows, resize_rgb
+from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.inputs import PatchGrid
 
 

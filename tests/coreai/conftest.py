@@ -14,20 +14,15 @@ import pytest
 from filelock import FileLock
 
 import gemma4_mm.coreai
-from gemma4_mm.coreai.bundle import Bundle
-from gemma4_mm.prompt.assets import Assets
+from gemma4_mm.assets.find import Assets
+from gemma4_mm.coreai.bundle.bundle import Bundle
 
 if TYPE_CHECKING:
-    from gemma4_mm.coreai.runtime import Runtime
+    from gemma4_mm.coreai.run.runtime import Runtime
 
 CONVERTERS = ("coreai-core", "coreai-torch", "coreai-opt", "torch", "transformers")
 CACHE_DIR = "coreai-bundles"
 # Files that run a bundle and do not shape one: a change in them leaves the cache valid.
-RUN_ONLY = {
-    *("asset.py", "checks.py", "host.py", "runtime.py", "schema.py", "specs.py", "state.py", "stderr.py"),
-    *("bundle_processor.py", "embeds.py", "prefix.py", "reply.py", "sampling.py", "sequence.py", "session.py"),
-    "streams.py",
-}
 
 
 def _gap(packages: tuple[str, ...]) -> str | None:
@@ -67,7 +62,7 @@ def cached_bundle(request: pytest.FixtureRequest) -> Callable[[str, Callable[[Pa
 @pytest.fixture(scope="session")
 def tiny_bundle(cached_bundle: Callable[[str, Callable[[Path], object]], Bundle]) -> Bundle:
     """`build_tiny_bundle()` with bfloat16 storage, which is exact for its weights."""
-    from gemma4_mm.coreai.tiny import build_tiny_bundle
+    from gemma4_mm.coreai.convert.tiny import build_tiny_bundle
 
     return cached_bundle("tiny", build_tiny_bundle)
 
@@ -75,7 +70,7 @@ def tiny_bundle(cached_bundle: Callable[[str, Callable[[Path], object]], Bundle]
 @pytest.fixture(scope="session")
 def runtime(tiny_bundle: Bundle) -> Iterator["Runtime"]:
     """The tiny bundle, loaded once for each worker."""
-    from gemma4_mm.coreai.runtime import Runtime
+    from gemma4_mm.coreai.run.runtime import Runtime
 
     with Runtime.open(tiny_bundle) as opened:
         yield opened
@@ -93,7 +88,7 @@ def chat_bundle(tiny_bundle: Bundle, assets: Assets, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="session")
 def chat_runtime(chat_bundle: Bundle) -> Iterator["Runtime"]:
     """The same, loaded once for each worker."""
-    from gemma4_mm.coreai.runtime import Runtime
+    from gemma4_mm.coreai.run.runtime import Runtime
 
     with Runtime.open(chat_bundle) as opened:
         yield opened
@@ -102,7 +97,7 @@ def chat_runtime(chat_bundle: Bundle) -> Iterator["Runtime"]:
 @pytest.fixture(scope="session")
 def tiny_model(coreai: None) -> Any:  # noqa: ARG001 (asks for torch)
     """Hugging Face's model of the same weights."""
-    from gemma4_mm.coreai import tiny
+    from gemma4_mm.coreai.convert import tiny
 
     return tiny.tiny_model()
 
@@ -113,8 +108,8 @@ def int4_bundle(
 ) -> Bundle:
     """Converted from a checkpoint directory by the command, as a user would."""
     from gemma4_mm.cli.app import run
-    from gemma4_mm.coreai import tiny
-    from gemma4_mm.coreai.tiny_tokenizer import write_tokenizer
+    from gemma4_mm.coreai.convert import tiny
+    from gemma4_mm.coreai.convert.tiny_tokenizer import write_tokenizer
 
     def make(path: Path) -> None:
         checkpoint = tmp_path_factory.mktemp("checkpoint")
@@ -129,7 +124,7 @@ def int4_bundle(
 @pytest.fixture(scope="session")
 def int4_runtime(int4_bundle: Bundle) -> Iterator["Runtime"]:
     """The same, loaded once for each worker."""
-    from gemma4_mm.coreai.runtime import Runtime
+    from gemma4_mm.coreai.run.runtime import Runtime
 
     with Runtime.open(int4_bundle) as opened:
         yield opened
@@ -138,8 +133,8 @@ def int4_runtime(int4_bundle: Bundle) -> Iterator["Runtime"]:
 @pytest.fixture(scope="session")
 def dequantised_model(coreai: None) -> Any:  # noqa: ARG001 (asks for torch)
     """Hugging Face's model with the weights that the INT4 bundle dequantises to."""
-    from gemma4_mm.coreai import tiny
-    from gemma4_mm.coreai.convert import load_tools
+    from gemma4_mm.coreai.convert import tiny
+    from gemma4_mm.coreai.convert.convert import load_tools
 
     _, quantize = load_tools()
     model = tiny.tiny_model()
@@ -164,9 +159,9 @@ def calls(chat_runtime: "Runtime", monkeypatch: pytest.MonkeyPatch) -> list[tupl
 def _build_hash() -> str:
     """Changes with every source file that shapes a bundle and every version that conversion depends on."""
     package, tests = Path(gemma4_mm.coreai.__file__).parent, Path(__file__).parent
-    shaping = [file for file in sorted(package.glob("*.py")) if file.name not in RUN_ONLY]
+    shaping = sorted(file for room in ("bundle", "convert") for file in (package / room).glob("*.py"))
     digest = hashlib.sha256()
-    for file in (*shaping, tests / "toy.py", tests / "conftest.py", tests / "test_assume_none.py"):
+    for file in (*shaping, tests / "toy.py", tests / "conftest.py", tests / "run" / "test_assume_none.py"):
         digest.update(file.name.encode() + file.read_bytes())
     for library in CONVERTERS:
         digest.update(f"{library}=={metadata.version(library)}".encode())

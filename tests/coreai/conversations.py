@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gemma4_mm.coreai.bundle import Bundle
-from gemma4_mm.coreai.reply import GenerationOptions
-from gemma4_mm.coreai.session import Session
+from gemma4_mm.coreai.bundle.bundle import Bundle
+from gemma4_mm.coreai.run.reply import GenerationOptions
+from gemma4_mm.coreai.run.session import Session
 
 N_TOKENS = 24
 WORDS = "describe the picture and the sound of this video please hello what is in it you are the model answer "

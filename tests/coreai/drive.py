@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.coreai.runtime import Runtime
-from gemma4_mm.coreai.state import KVState
-from gemma4_mm.coreai.tiny import SLIDING_WINDOW
-from gemma4_mm.coreai.tiny_tokenizer import SPECIAL_TOKENS, token_ids, vocabulary_size
+from gemma4_mm.coreai.convert.tiny import SLIDING_WINDOW
+from gemma4_mm.coreai.convert.tiny_tokenizer import SPECIAL_TOKENS, token_ids, vocabulary_size
+from gemma4_mm.coreai.run.runtime import Runtime
+from gemma4_mm.coreai.run.state import KVState
 
 IDS = token_ids()
 VOCABULARY = vocabulary_size()

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gemma4_mm.coreai.runtime import Runtime
+from gemma4_mm.coreai.run.runtime import Runtime
 from gemma4_mm.errors import Gemma4MMError
 from tests.coreai.drive import VOCABULARY
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gemma4_mm.coreai.session import GenerationOptions, Session
+from gemma4_mm.coreai.run.session import GenerationOptions, Session
 from gemma4_mm.errors import Gemma4MMError
 from gemma4_mm.inputs import ModelInputs, Segment
 from tests.coreai.conversations import clip, picture, sound, user

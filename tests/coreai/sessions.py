@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gemma4_mm.coreai.runtime import Runtime
-from gemma4_mm.coreai.session import GenerationOptions, Session
+from gemma4_mm.coreai.run.runtime import Runtime
+from gemma4_mm.coreai.run.session import GenerationOptions, Session
 
 SHORT = GenerationOptions(max_tokens=6, stop_ids=())
 ONE = GenerationOptions(max_tokens=1)

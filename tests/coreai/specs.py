@@ -5,7 +5,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gemma4_mm.coreai.specs import FunctionSpec, TensorSpec
+from gemma4_mm.coreai.bundle.specs import FunctionSpec, TensorSpec
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gemma4_mm.cli.app import run
-from gemma4_mm.coreai.bundle import Bundle
-from tests.coreai.test_bundle import DOCUMENTED, changed, make
+from gemma4_mm.coreai.bundle.bundle import Bundle
+from tests.coreai.bundle.test_bundle import DOCUMENTED, changed, make
 
 # The function table of the bundle's document; q, t, P, T, V and H stand for sizes.
 TABLE = {

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gemma4_mm.cli.demo_media import write_photo, write_sound
-from gemma4_mm.coreai.bundle import Bundle
-from gemma4_mm.coreai.runtime import Runtime
-from gemma4_mm.coreai.session import GenerationOptions, Session
+from gemma4_mm.coreai.bundle.bundle import Bundle
+from gemma4_mm.coreai.run.runtime import Runtime
+from gemma4_mm.coreai.run.session import GenerationOptions, Session
 
 STATISTICS = re.compile(
     r"prompt (\d+) tokens(?: \((\d+) reused\))?, prefill \d+\.\d tokens/s, first token after \d+\.\d\d s; "

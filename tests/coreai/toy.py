@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gemma4_mm.coreai.export import ExportPlan, save_asset
+from gemma4_mm.coreai.convert.export import ExportPlan, save_asset
 
 WIDTH = 4
 VOCABULARY = 11

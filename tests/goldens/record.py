@@ -5,7 +5,7 @@ import json
 from importlib import metadata
 from pathlib import Path
 
-from gemma4_mm.prompt.assets import fetch_assets
+from gemma4_mm.assets.find import fetch_assets
 from tests.goldens.cases import fingerprint, golden_cases
 
 FILE = Path(__file__).with_name("processor.json")

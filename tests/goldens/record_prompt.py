@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gemma4_mm.prompt.assets import fetch_assets
+from gemma4_mm.assets.find import fetch_assets
 
 DIRECTORY = Path(__file__).with_name("prompt")
 WEATHER = {

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma4_mm.core.chunks import plan_chunks
-from gemma4_mm.core.masks import describe_masks, to_additive
+from gemma4_mm.core.attention.masks import describe_masks, to_additive
+from gemma4_mm.core.prefill.chunks import plan_chunks
 from gemma4_mm.testing.strategies import token_runs
 from tests.model.tiny import WINDOW, chunk_embeddings, make_prompt, media_embeddings, tiny_model
 

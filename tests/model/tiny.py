@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gemma4_mm.core.chunks import Chunk
+from gemma4_mm.core.prefill.chunks import Chunk
 from gemma4_mm.inputs import Segment
 
 WINDOW = 16

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemma4_mm.prompt.assets import Assets
+from gemma4_mm.assets.find import Assets
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma4_mm.coreai.tiny_tokenizer import SPECIAL_TOKENS, vocabulary_size, write_tokenizer
+from gemma4_mm.coreai.convert.tiny_tokenizer import SPECIAL_TOKENS, vocabulary_size, write_tokenizer
 from gemma4_mm.prompt.stream import TextStream
 from gemma4_mm.prompt.tokenizer import Tokenizer
 

@@ -235,7 +235,8 @@ def test_a_template_that_never_returns_is_an_input_error() -> None:
 
 def test_importing_the_prompt_modules_loads_no_library() -> None:
     code = (
-        "import sys; from gemma4_mm.prompt import assets, messages, render, template, tokenizer; "
+        "import sys; from gemma4_mm.assets import find; "
+        "from gemma4_mm.prompt import messages, render, template, tokenizer; "
         "print(sorted({'jinja2', 'tokenizers', 'huggingface_hub', 'filelock', 'torch', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemma4_mm.assets.find import Assets
 from gemma4_mm.errors import AssetError, InputError
-from gemma4_mm.prompt.assets import Assets
 from gemma4_mm.prompt.control_tokens import mark_control_tokens
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer

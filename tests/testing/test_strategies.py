@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gemma4_mm import testing
-from gemma4_mm.core.masks import describe_masks
+from gemma4_mm.core.attention.masks import describe_masks
 from gemma4_mm.errors import InputError
 from gemma4_mm.media.image import load_image
 from gemma4_mm.testing import strategies as own

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gemma4_mm.conformance.records import Crop
-from gemma4_mm.core.kinds import KIND_COLOURS
+from gemma4_mm.core.attention.kinds import KIND_COLOURS
 
 _SIDE_PX: Final = 288  # about so large are pictures shown
 _EDGE_PX: Final = 6  # strips that tell the kinds of queries and keys

@@ -14,7 +14,7 @@ from gemma4_mm.conformance.records import OUTCOME, STAGES, CaseKind, Crop, Parit
 from gemma4_mm.conformance.report.pictures import Picture, draw_crop, place
 from gemma4_mm.conformance.report.words import CaseResults, add_distances, group_cases, verdict
 from gemma4_mm.conformance.summary import StageSummary, count_suspects, summarize
-from gemma4_mm.core.kinds import KIND_COLOURS, KIND_NAMES
+from gemma4_mm.core.attention.kinds import KIND_COLOURS, KIND_NAMES
 from gemma4_mm.optional import require
 
 _OPEN_CASES: Final = 3  # different cases that are shown unfolded

@@ -14,9 +14,9 @@ from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import CaseKind
 from gemma4_mm.conformance.suspects.resizes import RESIZES
 from gemma4_mm.conformance.suspects.scene import Scene, Theory
-from gemma4_mm.core.geometry import plan_image, position_ids
-from gemma4_mm.core.patches import Rescale, merge_patches
-from gemma4_mm.core.resample import ArrayRows, resize_rgb
+from gemma4_mm.core.vision.geometry import plan_image, position_ids
+from gemma4_mm.core.vision.patches import Rescale, merge_patches
+from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.optional import require

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.resample import ArrayRows, resize_rgb
+from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.optional import require
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.suspects.scene import Scene, Theory
-from gemma4_mm.core.waveform import frame_waveform
+from gemma4_mm.core.audio.waveform import frame_waveform
 from gemma4_mm.optional import require
 from gemma4_mm.spec import SAMPLE_RATE_HZ, SAMPLES_PER_TOKEN
 

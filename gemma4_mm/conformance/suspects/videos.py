@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.conformance.suspects.scene import Scene, Theory
-from gemma4_mm.core.sampling import sample_frame_indices
+from gemma4_mm.core.video.sampling import sample_frame_indices
 from gemma4_mm.spec import DEFAULT_FPS, Profile
 
 _FLOAT_STEPS: Final = Profile.transformers("5.17")

@@ -39,7 +39,7 @@ class MaskLayout:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `gemma4_mm.core.masks.describe_masks`."""
+        """Keyword arguments of `gemma4_mm.core.attention.masks.describe_masks`."""
         return {
             "mm_token_type_ids": self.types,
             "attention_mask": self.attention,

@@ -1,0 +1,1 @@
+"""The tokenizer, chat template and configuration: found, fetched, rebuilt, verified."""

@@ -1,0 +1,1 @@
+"""Attention masks as O(n) specifications, under each reference's rule."""

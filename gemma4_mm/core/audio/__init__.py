@@ -1,0 +1,1 @@
+"""Waveforms to frames of 640 samples."""

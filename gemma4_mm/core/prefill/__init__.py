@@ -1,0 +1,1 @@
+"""A prefill in chunks that cut no vision block."""

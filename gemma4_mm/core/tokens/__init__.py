@@ -1,0 +1,1 @@
+"""Placeholders to soft tokens, and what each token of a row is."""

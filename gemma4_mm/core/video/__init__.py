@@ -1,0 +1,1 @@
+"""Which frames of a video are used, and when they are shown."""

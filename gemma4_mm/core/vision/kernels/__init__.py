@@ -1,0 +1,1 @@
+"""What resizes: each kernel keeps the promises of one contract, and gives the same bits."""

@@ -1,0 +1,1 @@
+"""A bundle on disk: its files, schema, constants, and what its functions take."""

@@ -1,0 +1,1 @@
+"""A bundle on Apple's runtime: checked calls, KV states, sessions, replies."""
