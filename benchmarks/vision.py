@@ -1,18 +1,17 @@
 """Pictures for benchmarks: as easy to round as photographs, and cases of images and frames for pytest-benchmark."""
 
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.encode.access import Access
-from gemma4_mm.encode.images import encode_images
-from gemma4_mm.encode.videos import encode_videos
+from gemma4_mm.encode.media import open_media, write_media
 from gemma4_mm.execution import Execution
-from gemma4_mm.limits import Limits
-from gemma4_mm.options import resolve_options
-from gemma4_mm.spec import DEFAULT_PROFILE, IMAGE_SOFT_TOKENS, VIDEO_FRAMES, ProcessorConfig
+from gemma4_mm.request.batch import Batch, collect_batch
+from gemma4_mm.request.options import resolve_options
+from gemma4_mm.spec import VIDEO_FRAMES, VIDEO_TOKEN, ProcessorConfig
 
 Tensors = dict[str, NDArray[np.generic]]
 """Under Hugging Face's names."""
@@ -56,17 +55,17 @@ def sound(*, duration_s: float) -> NDArray[np.float32]:
 
 def encode_images_with(execution: Execution, images: list[NDArray[np.uint8]]) -> Tensors:
     """Encode images of one call, as `Processor` does after its tokenizer's part."""
-    return dict(
-        encode_images(images, max_soft_tokens=IMAGE_SOFT_TOKENS, access=access_with(execution)).tensors,
-    )
+    return _encode(collect_batch(text=None, images=images, videos=None, audio=None), {}, execution)
 
 
 def encode_video_with(execution: Execution, frames: NDArray[np.uint8]) -> Tensors:
     """Encode all frames of one video, as `Processor` does."""
-    options = resolve_options({"do_sample_frames": False}, config=ProcessorConfig()).video
-    return dict(encode_videos([frames], options=options, access=access_with(execution)).tensors)
+    batch = collect_batch(text=VIDEO_TOKEN, images=None, videos=[frames], audio=None)
+    return _encode(batch, {"do_sample_frames": False}, execution)
 
 
-def access_with(execution: Execution) -> Access:
-    """A processor's defaults, but for the execution."""
-    return Access(profile=DEFAULT_PROFILE, limits=Limits(), allow_network=False, execution=execution)
+def _encode(batch: Batch, arguments: dict[str, Any], execution: Execution) -> Tensors:
+    """Open and write media under a processor's defaults, but for the execution."""
+    options = resolve_options(arguments, config=ProcessorConfig())
+    access = Access(execution=execution)
+    return dict(write_media(open_media(batch, options, access), options, access).tensors)

@@ -8,15 +8,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.batch import Batch
 from gemma4_mm.core.padding import padded_length
 from gemma4_mm.core.tokens.placeholders import Expansion, SoftRun, expand_placeholders, video_text
 from gemma4_mm.core.tokens.segments import build_segments
 from gemma4_mm.core.video.sampling import format_timestamp
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid, Segment
-from gemma4_mm.options import LengthOptions
 from gemma4_mm.prompt.control_tokens import MARK_START, without_marked
+from gemma4_mm.request.batch import Batch
+from gemma4_mm.request.options import LengthOptions
 from gemma4_mm.spec import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN, MediaKind, TokenIds
 
 # A marked placeholder was typed by a user: it stands for nothing.
@@ -54,11 +54,18 @@ class MediaPlan:
         images: the grid of each image.
         videos: grid, frames and timestamps of each video.
         audio_tokens: soft tokens of each audio, one per 640 samples.
+        audio_width: frames of each row of `input_features`, padding included.
     """
 
     images: tuple[PatchGrid, ...] = ()
     videos: tuple[VideoPlan, ...] = ()
     audio_tokens: tuple[int, ...] = ()
+    audio_width: int = 0
+
+    @property
+    def frame_counts(self) -> tuple[int, ...]:
+        """Frames taken of each video."""
+        return tuple(len(video.frame_indices) for video in self.videos)
 
 
 @dataclass(frozen=True, kw_only=True)

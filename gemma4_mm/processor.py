@@ -1,39 +1,40 @@
-"""`Processor`: messages and media to `ModelInputs`, the one path that everything else calls."""
+"""`Processor`: messages and media to `ModelInputs`, the one way that everything else goes.
+
+read (arguments to a `Request`) → open (each medium measured from its header) → lay out (tokens, segments, places:
+`plan` ends here) → write (each medium decoded once, into its place).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
-from typing import Any, Final, Literal, Self
+from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike, NDArray
 
 from gemma4_mm.assets.find import Assets, find_assets, find_or_fetch_assets
 from gemma4_mm.assets.pinned import PinnedAssets, stamps_of
-from gemma4_mm.batch import Batch, collect_batch, collect_conversations
 from gemma4_mm.cache import MediaCache
+from gemma4_mm.calls import HuggingFaceCalls
 from gemma4_mm.core.outputs import resolve_outputs
 from gemma4_mm.core.tokens.segments import check_segments
-from gemma4_mm.encode import encode_media, measure_media
 from gemma4_mm.encode.access import Access
 from gemma4_mm.encode.audio import AudioStream, stream_audio
+from gemma4_mm.encode.media import OpenedMedia, open_media, write_media
 from gemma4_mm.encode.videos import VideoStream, stream_video
 from gemma4_mm.errors import AssetError, InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.inputs import ModelInputs
-from gemma4_mm.layout import MediaPlan, Plan, check_placeholders, lay_out
+from gemma4_mm.layout import Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
-from gemma4_mm.options import CallOptions, resolve_options
-from gemma4_mm.prompt.messages import read_conversations
-from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
+from gemma4_mm.request.options import EncodeOptions, resolve_options
+from gemma4_mm.request.read import Rendering, Request, read_messages, read_prompts
 from gemma4_mm.spec import DEFAULT_PROFILE, ProcessorConfig, Profile
 
-_RENDERING: Final = ("tools", "documents", "add_generation_prompt", "continue_final_message")
 
-
-class Processor:
+class Processor(HuggingFaceCalls):
     """Gemma 4 12B's preprocessing: a drop-in for the calls that people make on Hugging Face's `AutoProcessor`.
 
     Build it with `from_pretrained`. Calls do not change it, so threads may share it. Pickled, it is the paths and
@@ -125,99 +126,75 @@ class Processor:
         """The model's own template, rendered in a sandbox."""
         return ChatTemplate(self._assets.read_chat_template())
 
-    def __call__(
-        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
-    ) -> ModelInputs:
-        """Encode prompts that hold `<|image|>`, `<|video|>` and `<|audio|>` where media stand.
-
-        Args:
-            images: an image, a list of them for one prompt, or a list per prompt. Paths, bytes, file objects, `data:`
-                URIs, PIL images and uint8 arrays.
-            text: a prompt or a list of them; None for bare placeholders, one prompt per list of images.
-            videos: videos in order of appearance: files as above, uint8 arrays `(frames, height, width, 3)`, lists of
-                frames.
-            audio: audios in order of appearance: files as above, float arrays of 16 kHz mono samples.
-            kwargs: `max_soft_tokens`, `num_frames`, `do_sample_frames`, `video_metadata`, `padding`,
-                `max_length`, `truncation`, `padding_side`, `pad_to_multiple_of`, flat or under `images_kwargs`,
-                `videos_kwargs`, `audio_kwargs`, `text_kwargs`; defaults are Hugging Face's. And `dtype` ("float16",
-                "bfloat16") and `out` (arrays for media tensors by name), which are this package's own; see
-                `core.outputs`.
-
-        Raises:
-            InputError: arguments, placeholders or array contents that the reference would refuse.
-            MediaError: a file that cannot be decoded.
-            LimitError: a medium over `limits`.
-        """
-        batch = collect_batch(text=text, images=images, videos=videos, audio=audio)
-        return self._encode(batch, resolve_options(kwargs, config=self.config))
-
-    def apply_chat_template(
+    def encode(
         self,
         conversation: Any,
-        chat_template: str | None = None,
+        *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = False,
         continue_final_message: bool | str = False,
-        tokenize: bool = False,
-        return_tensors: Literal["np", "auto"] | None = "auto",
-        return_dict: bool = False,
-        processor_kwargs: Mapping[str, Any] | None = None,
         sanitize_control_tokens: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Render one conversation or a list of them, and encode it with its media.
+        chat_template: str | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> ModelInputs:
+        """Encode one conversation, or a list of them, with its media.
 
         Args:
             conversation: messages in Hugging Face's or OpenAI's form; see `prompt.messages`.
-            chat_template: another Jinja template than the model's own.
             tools: JSON schemas of the functions that the model may call.
             documents: documents for templates that show them.
             add_generation_prompt: whether to open the model's turn at the end.
             continue_final_message: whether the model continues the last message.
-            tokenize: whether to return tokens; else the rendered text.
-            return_tensors: always numpy here.
-            return_dict: with `tokenize`, whether to return `ModelInputs`; else `input_ids` alone.
-            processor_kwargs: arguments of `__call__`, such as `{"max_soft_tokens": 560}`.
             sanitize_control_tokens: whether control tokens typed in messages are encoded as plain text. Without it a
                 typed media placeholder is an error.
-            kwargs: variables of the template, such as `enable_thinking=True`; others count as `processor_kwargs`.
-
-        Returns:
-            The text, or a list of texts for a list of conversations; with `tokenize`, int64 `input_ids`
-            `(batch, length)`; with `return_dict` too, `ModelInputs`.
+            chat_template: another Jinja template than the model's own.
+            template_variables: such as `{"enable_thinking": True}`.
+            options: see `EncodeOptions`.
 
         Raises:
             InputError: messages or arguments that the reference would refuse, or an unknown content part.
             MediaError: a file that cannot be decoded.
             LimitError: a medium over `limits`.
         """
-        if return_tensors not in ("np", "auto", None):
-            raise InputError(
-                f"return_tensors={return_tensors!r} is not supported; wrap the arrays with torch.from_numpy"
-            )
-        if sanitize_control_tokens and not tokenize:
-            raise InputError(
-                "sanitize_control_tokens needs tokenize=True: a plain string cannot tell typed tokens apart"
-            )
-        request = self._read(
-            conversation,
-            chat_template=chat_template,
-            collect_media=tokenize,
-            processor_kwargs=processor_kwargs or {},
+        rendering = Rendering(
+            template=self._template(chat_template),
+            tools=tools,
+            documents=documents,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
             sanitize_control_tokens=sanitize_control_tokens,
-            rendering={
-                "tools": tools,
-                "documents": documents,
-                "add_generation_prompt": add_generation_prompt,
-                "continue_final_message": continue_final_message,
-            },
-            kwargs=kwargs,
+            variables=template_variables or {},
         )
-        if not tokenize:
-            return list(request.batch.texts) if request.is_batched else request.batch.texts[0]
-        inputs = self._encode(request.batch, request.options)
-        return inputs if return_dict else inputs["input_ids"]
+        return self._encode(self._read_messages(conversation, rendering, options))
+
+    def encode_prompts(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        images: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        **options: Unpack[EncodeOptions],
+    ) -> ModelInputs:
+        """Encode prompts that hold `<|image|>`, `<|video|>` and `<|audio|>` where media stand.
+
+        Args:
+            text: a prompt or a list of them; None for bare placeholders, one prompt per list of images.
+            images: an image, a list of them for one prompt, or a list per prompt. Paths, bytes, file objects, `data:`
+                URIs, PIL images and uint8 arrays.
+            videos: videos in order of appearance: files as above, uint8 arrays `(frames, height, width, 3)`, lists of
+                frames.
+            audio: audios in order of appearance: files as above, float arrays of 16 kHz mono samples.
+            options: see `EncodeOptions`.
+
+        Raises:
+            InputError: arguments, placeholders or array contents that the reference would refuse.
+            MediaError: a file that cannot be decoded.
+            LimitError: a medium over `limits`.
+        """
+        return self._encode(self._read_prompts(text=text, images=images, videos=videos, audio=audio, options=options))
 
     def plan(
         self,
@@ -231,8 +208,10 @@ class Processor:
     ) -> Plan:
         """Lay out the tokens of a call without decoding a pixel or a sample: what `plan` says, the tensors hold.
 
-        Takes the arguments of `apply_chat_template` after a conversation, else those of `__call__`. Media files are
-        asked for their headers only; in place of a medium, its size will do: `ImageSize`, `AudioLength`, `VideoSize`.
+        Takes the arguments of `encode` or `apply_chat_template` after a conversation, else those of `encode_prompts`.
+        It is the first half of the call itself, so it refuses what the call refuses before it decodes. Media files are
+        asked for their headers only, but for MPEG audio without a length, which is counted; in place of a medium, its
+        size will do: `ImageSize`, `AudioLength`, `VideoSize`. The cache is not asked.
 
         Raises:
             InputError: as the call itself.
@@ -240,25 +219,14 @@ class Processor:
             LimitError: a medium over `limits`.
         """
         if conversation is None:
-            batch = collect_batch(text=text, images=images, videos=videos, audio=audio)
-            options = resolve_options(kwargs, config=self.config)
+            request = self._read_prompts(text=text, images=images, videos=videos, audio=audio, options=kwargs)
         else:
             if not (text is images is videos is audio is None):
                 raise InputError(
                     "plan takes a conversation, or text and media; the media of a conversation stand in it"
                 )
-            request = self._read(
-                conversation,
-                chat_template=kwargs.pop("chat_template", None),
-                collect_media=True,
-                processor_kwargs=kwargs.pop("processor_kwargs", None) or {},
-                sanitize_control_tokens=kwargs.pop("sanitize_control_tokens", False),
-                rendering={name: kwargs.pop(name) for name in _RENDERING if name in kwargs},
-                kwargs=kwargs,
-            )
-            batch, options = request.batch, request.options
-        check_placeholders(batch)
-        return self._lay_out(batch, measure_media(batch, options, self._access), options)
+            request = self._read_call(conversation, kwargs)
+        return self._lay_out(request, replace(self._access, cache=None)).plan
 
     def stream_video(self, video: Any, **kwargs: Any) -> VideoStream:
         """Encode one video frame by frame, at a memory that depends neither on its length nor on the frames taken.
@@ -316,49 +284,51 @@ class Processor:
             cache=self.cache,
         )
 
-    def _read(
-        self,
-        conversation: Any,
-        *,
-        chat_template: str | None,
-        collect_media: bool,
-        processor_kwargs: Mapping[str, Any],
-        sanitize_control_tokens: bool,
-        rendering: Mapping[str, Any],
-        kwargs: Mapping[str, Any],
-    ) -> "_Request":
-        """Messages to prompts and undecoded media. `kwargs` are the template's variables, the rest are call options."""
-        template = self.chat_template if chat_template is None else ChatTemplate(chat_template)
-        variables = {name: value for name, value in kwargs.items() if name in template.variables}
-        others = {name: value for name, value in kwargs.items() if name not in variables}
-        options = resolve_options({**processor_kwargs, **others}, config=self.config)
-        conversations = read_conversations(conversation, profile=self.profile, collect_media=collect_media)
-        prompts = render_prompts(
-            conversations,
-            template=template,
+    def _template(self, chat_template: str | None) -> ChatTemplate:
+        return self.chat_template if chat_template is None else ChatTemplate(chat_template)
+
+    def _read_prompts(self, *, options: Mapping[str, Any], **prompts: Any) -> Request:
+        return read_prompts(**prompts, options=options, config=self.config)
+
+    def _read_messages(
+        self, conversation: Any, rendering: Rendering, options: Mapping[str, Any], *, collect_media: bool = True
+    ) -> Request:
+        return read_messages(
+            conversation,
+            rendering=rendering,
+            options=options,
+            collect_media=collect_media,
             tokenizer=self.tokenizer,
-            sanitize_control_tokens=sanitize_control_tokens,
-            **rendering,
-            **variables,
+            profile=self.profile,
+            config=self.config,
         )
-        batch = collect_conversations(conversations, prompts, marked=sanitize_control_tokens)
-        return _Request(batch=batch, options=options, is_batched=conversations.is_batched)
 
-    def _encode(self, batch: Batch, options: CallOptions) -> ModelInputs:
-        check_placeholders(batch)
-        media = encode_media(batch, options, self._access)
-        layout = self._lay_out(batch, media.plan, options)
-        check_segments(layout.segments, mm_token_type_ids=layout.mm_token_type_ids, valid_rows=media.valid_rows)
+    def _lay_out(self, request: Request, access: Access) -> "_LaidOut":
+        """Open all media and lay the tokens out: `plan` ends here, and nothing is decoded yet."""
+        check_placeholders(request.batch)
+        media = open_media(request.batch, request.options, access)
+        encode = self.tokenizer.encode_marked if request.batch.marked else self.tokenizer.encode
+        plan = lay_out(
+            request.batch.texts,
+            media.plan,
+            encode=encode,
+            tokens=self.tokenizer.token_ids,
+            length=request.options.text,
+        )
+        return _LaidOut(media=media, plan=plan)
+
+    def _encode(self, request: Request) -> ModelInputs:
+        access = self._access
+        laid_out = self._lay_out(request, access)
+        written = write_media(laid_out.media, request.options, access)
+        plan = laid_out.plan
+        check_segments(plan.segments, mm_token_type_ids=plan.mm_token_type_ids, valid_rows=written.valid_rows)
         text = {
-            "input_ids": layout.input_ids,
-            "attention_mask": layout.attention_mask,
-            "mm_token_type_ids": layout.mm_token_type_ids,
+            "input_ids": plan.input_ids,
+            "attention_mask": plan.attention_mask,
+            "mm_token_type_ids": plan.mm_token_type_ids,
         }
-        return ModelInputs({**text, **media.tensors}, segments=layout.segments, profile=self.profile.name)
-
-    def _lay_out(self, batch: Batch, media: MediaPlan, options: CallOptions) -> Plan:
-        encode = self.tokenizer.encode_marked if batch.marked else self.tokenizer.encode
-        return lay_out(batch.texts, media, encode=encode, tokens=self.tokenizer.token_ids, length=options.text)
+        return ModelInputs({**text, **written.tensors}, segments=plan.segments, profile=self.profile.name)
 
 
 def build_processor(kind: type[Processor], pinned: PinnedAssets, settings: Mapping[str, Any]) -> Processor:
@@ -376,7 +346,6 @@ def build_processor(kind: type[Processor], pinned: PinnedAssets, settings: Mappi
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Request:
-    batch: Batch
-    options: CallOptions
-    is_batched: bool
+class _LaidOut:
+    media: OpenedMedia
+    plan: Plan

@@ -12,7 +12,7 @@ from gemma4_mm.encode.access import Access
 from gemma4_mm.encode.audio import encode_audio, stream_audio
 from gemma4_mm.encode.videos import encode_videos, stream_video
 from gemma4_mm.limits import Limits
-from gemma4_mm.options import resolve_options
+from gemma4_mm.request.options import resolve_options
 from gemma4_mm.spec import DEFAULT_PROFILE, ProcessorConfig
 
 ACCESS = Access(profile=DEFAULT_PROFILE, limits=Limits(), allow_network=False)  # the default limits allow four hours

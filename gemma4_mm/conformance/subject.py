@@ -16,14 +16,16 @@ from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import STAGES, Case, CaseKind, Stages, Subject
 from gemma4_mm.conformance.tensor_files import read_case
 from gemma4_mm.core.attention.masks import describe_masks
+from gemma4_mm.core.audio.waveform import write_blocks
 from gemma4_mm.core.prefill.chunks import plan_chunks
 from gemma4_mm.core.vision.geometry import plan_image
 from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import ModelInputs, Segment
-from gemma4_mm.media.audio import load_audio
-from gemma4_mm.media.image import load_image
-from gemma4_mm.media.video import load_video
+from gemma4_mm.media.access import MediaAccess
+from gemma4_mm.media.audio import open_audio
+from gemma4_mm.media.image import open_image
+from gemma4_mm.media.video import FrameSampling, open_video
 from gemma4_mm.optional import require
 from gemma4_mm.processor import Processor
 from gemma4_mm.spec import (
@@ -108,7 +110,7 @@ class DirectorySubject:
 def _image_stages(processor: Processor, case: Case, folder: Path) -> Stages:
     value = given.image_argument(case.inputs, case.options, folder)
     budget = case.options.get("max_soft_tokens", IMAGE_SOFT_TOKENS)
-    source = load_image(value, profile=processor.profile)
+    source = open_image(value, access=MediaAccess(profile=processor.profile)).decode()
     grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=budget)
     inputs = processor(images=value, max_soft_tokens=budget)
     return {
@@ -126,25 +128,26 @@ def _video_stages(processor: Processor, case: Case, folder: Path) -> Stages:  # 
     arguments = given.video_arguments(options)
     metadata = given.video_metadata(case.inputs, options)
     inputs = processor(text=VIDEO_TOKEN, videos=[frames], video_metadata=metadata and [metadata], **arguments)
-    video = load_video(
+    video = open_video(
         frames,
-        num_frames=options.get("num_frames", VIDEO_FRAMES),
-        do_sample_frames=options.get("do_sample_frames", True),
+        sampling=FrameSampling(
+            num_frames=options.get("num_frames", VIDEO_FRAMES), do_sample_frames=options.get("do_sample_frames", True)
+        ),
         video_metadata=metadata,
-        profile=processor.profile,
+        access=MediaAccess(profile=processor.profile),
     )
     size = {"height_px": video.metadata.height_px, "width_px": video.metadata.width_px}
     grid = plan_image(**size, max_soft_tokens=options.get("max_soft_tokens", VIDEO_SOFT_TOKENS))
-    n_frames = len(video.frames)
+    taken = list(video.frames())
     return {
         "frame_indices": _int32(video.metadata.frame_indices),
         "timestamps": _int32(
             [[int(m), int(s)] for m, s in _TIMESTAMP.findall(processor.decode(inputs["input_ids"][0]))]
         ),
         "target_size": _int32([grid.height_px, grid.width_px]),
-        "resized_rgb": np.stack([resize_rgb(ArrayRows(frame), grid=grid) for frame in video.frames]),
-        "patches": inputs["pixel_values_videos"].reshape(n_frames, -1, inputs["pixel_values_videos"].shape[-1]),
-        "position_ids": _int32(inputs["video_position_ids"]).reshape(n_frames, -1, 2),
+        "resized_rgb": np.stack([resize_rgb(ArrayRows(frame), grid=grid) for frame in taken]),
+        "patches": inputs["pixel_values_videos"].reshape(len(taken), -1, inputs["pixel_values_videos"].shape[-1]),
+        "position_ids": _int32(inputs["video_position_ids"]).reshape(len(taken), -1, 2),
         "soft_tokens": _int32([segment.n_tokens for segment in inputs.segments if segment.kind == "video"]),
     }
 
@@ -155,12 +158,19 @@ def _audio_stages(processor: Processor, case: Case, folder: Path) -> Stages:
     value = given.audio_argument(case.inputs, case.options, folder)
     arguments = {"max_length": case.options["max_length"]} if "max_length" in case.options else {}
     inputs = processor(text=AUDIO_TOKEN, audio=[value], audio_kwargs=arguments)
-    stages: dict[str, NDArray[Any]] = {} if isinstance(value, np.ndarray) else {"pcm": load_audio(value)}
+    stages: dict[str, NDArray[Any]] = {} if isinstance(value, np.ndarray) else {"pcm": _samples(value)}
     return stages | {
         "frames": inputs["input_features"][0],
         "frames_mask": inputs["input_features_mask"][0].astype(np.uint8),
         "soft_tokens": _int32(inputs.token_counts["audio"]),
     }
+
+
+def _samples(path: Any) -> NDArray[np.float32]:
+    audio = open_audio(path)
+    samples = np.empty(audio.n_samples, np.float32)
+    write_blocks(audio.blocks(), samples)
+    return samples
 
 
 def _conversation_stages(processor: Processor, case: Case, folder: Path) -> Stages:  # noqa: ARG001 (as its siblings)
@@ -170,7 +180,8 @@ def _conversation_stages(processor: Processor, case: Case, folder: Path) -> Stag
     )
     prompt = None
     if not arguments.get("sanitize_control_tokens"):  # a plain string cannot tell typed tokens apart
-        prompt = processor.apply_chat_template(given.build_messages(messages, case.inputs), **arguments)
+        texts = given.build_messages(messages, case.inputs)
+        prompt = processor.apply_chat_template(texts, tokenize=False, **arguments)
     return stages_of_inputs(prompt, inputs)
 
 

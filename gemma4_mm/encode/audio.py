@@ -1,21 +1,20 @@
-"""Waveforms to audio frames: all into one array, or as a stream."""
+"""Audio: opened, then written block by block, all into one array or as a stream."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.audio.waveform import count_frames, frame_blocks, plan_frames, write_frames
+from gemma4_mm.core.audio.waveform import count_frames, frame_blocks, write_frames
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS, Outputs
-from gemma4_mm.encode.access import Access, Encoded
-from gemma4_mm.encode.items import EncodedAudio
+from gemma4_mm.encode.access import Access
+from gemma4_mm.encode.cached import CachedAudio, KeptAudio
+from gemma4_mm.encode.keys import find_file
 from gemma4_mm.errors import InputError
-from gemma4_mm.inputs import AudioLength
-from gemma4_mm.media.audio import AudioSource, audio_samples, open_audio
-from gemma4_mm.options import LengthOptions
-from gemma4_mm.spec import SAMPLES_PER_TOKEN
+from gemma4_mm.media.audio import AudioSource, open_audio
+from gemma4_mm.media.source import is_encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +51,10 @@ class AudioStream:
 def stream_audio(
     value: Any, *, frames_per_block: int, access: Access, outputs: Outputs = DEFAULT_OUTPUTS, label: str = "audio"
 ) -> AudioStream:
-    """Open one audio; errors are those of `encode_audio`."""
+    """Open one audio; errors are those of `open_audios`."""
     if isinstance(frames_per_block, bool) or not isinstance(frames_per_block, int) or frames_per_block < 1:
         raise InputError(f"frames_per_block is {frames_per_block!r}; it must be a whole number of at least 1")
-    source = open_audio(value, **access.arguments(label))
+    source = open_audio(value, label=label, access=access)
     return AudioStream(
         n_tokens=count_frames(source.n_samples),
         frames_per_block=frames_per_block,
@@ -64,47 +63,52 @@ def stream_audio(
     )
 
 
-def encode_audio(
-    values: Sequence[Any], *, length: LengthOptions, access: Access, outputs: Outputs = DEFAULT_OUTPUTS
-) -> Encoded[int]:
-    """Decode audios in blocks, resampled to 16 kHz mono, and write each block into its place in one array.
+class OpenedAudio(Protocol):
+    """An audio of which the length is known: a file, samples, a length without samples, or a cache's entry."""
 
-    Returns:
-        `input_features` `(audios, frames, 640)` of `outputs.dtype`, padded at the end with 0.0, and
-        `input_features_mask` bool `(audios, frames)`.
+    @property
+    def n_samples(self) -> int:
+        """At 16 kHz."""
+        ...
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether it can be laid out and not written."""
+        ...
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode block by block, `n_samples` in all."""
+        ...
+
+
+def open_audios(values: Sequence[Any], *, access: Access) -> tuple[OpenedAudio, ...]:
+    """Open audios, in order; errors name the item.
+
+    Raises:
+        InputError: what is no audio.
+        MediaError: a file without a readable header.
+        LimitError: over the limits.
     """
-    if not values:
-        return Encoded()
-    sources = [
-        value if isinstance(value, EncodedAudio) else open_audio(value, **access.arguments(f"audio {item}"))
-        for item, value in enumerate(values)
-    ]
-    plan = plan_frames(
-        [source.n_samples for source in sources],
-        padding=length.padding,
-        max_length=length.max_length,
-        truncation=length.truncation,
-    )
-    features = outputs.allocate("input_features", (len(sources), plan.width, SAMPLES_PER_TOKEN))
-    for source, row, count in zip(sources, features, plan.counts, strict=True):
-        write_frames(source.blocks(), row, count=count)
-    mask = plan.mask
-    return Encoded(
-        tensors={"input_features": features, "input_features_mask": mask},
-        plans=plan.counts,
-        valid_rows=mask.sum(axis=1).tolist(),
-    )
+
+    def open_one(value: Any, label: str) -> OpenedAudio:
+        if access.cache is None or not is_encoded(value):
+            return open_audio(value, label=label, access=access)
+        found = find_file(value, kind="audio", options={}, label=label, access=access)
+        if found.entry is not None:
+            return CachedAudio(entry=found.entry)
+        audio = open_audio(found.source, label=label, access=access)
+        return KeptAudio(audio=audio, key=found.key, still=found.still_holds, cache=access.cache)
+
+    return tuple(open_one(value, f"audio {item}") for item, value in enumerate(values))
 
 
-def measure_audio(values: Sequence[Any], *, length: LengthOptions, access: Access) -> tuple[int, ...]:
-    """Count the frames of audios from their headers or `AudioLength` alone."""
-    counts = []
-    for item, value in enumerate(values):
-        n_samples = (
-            value.n_samples
-            if isinstance(value, AudioLength)
-            else audio_samples(value, **access.arguments(f"audio {item}"))
-        )
-        count = count_frames(n_samples)
-        counts.append(min(count, length.max_length) if length.truncation and length.max_length else count)
-    return tuple(counts)
+def write_audio(audios: Sequence[OpenedAudio], features: NDArray[Any], *, counts: Sequence[int]) -> None:
+    """Decode audios in blocks and write each block into its place.
+
+    Args:
+        audios: opened.
+        features: `(audios, frames, 640)`; 0.0 follows an audio's own frames.
+        counts: frames of each audio.
+    """
+    for audio, row, count in zip(audios, features, counts, strict=True):
+        write_frames(audio.blocks(), row, count=count)

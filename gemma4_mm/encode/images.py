@@ -1,73 +1,109 @@
-"""Images to merged patches."""
+"""Images: opened, then each written into its rows of one array."""
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gemma4_mm.core.outputs import DEFAULT_OUTPUTS, Outputs
-from gemma4_mm.core.vision.geometry import plan_image, position_ids
+from gemma4_mm.core.vision.geometry import fill_grid, plan_image
 from gemma4_mm.core.vision.patches import encode_image
-from gemma4_mm.encode.access import Access, Encoded, naming
-from gemma4_mm.encode.items import EncodedImage
-from gemma4_mm.inputs import ImageSize, PatchGrid
-from gemma4_mm.media.image import image_size, load_image
-from gemma4_mm.spec import PATCH_VALUES
+from gemma4_mm.encode.access import Access, naming
+from gemma4_mm.encode.cached import CachedImage, KeptImage
+from gemma4_mm.encode.keys import find_file, pixels_key
+from gemma4_mm.execution import Execution
+from gemma4_mm.inputs import PatchGrid
+from gemma4_mm.media.image import ImageSource, open_image
+from gemma4_mm.media.source import is_encoded
 
 
-def encode_images(
-    values: Sequence[Any], *, max_soft_tokens: int, access: Access, outputs: Outputs = DEFAULT_OUTPUTS
-) -> Encoded[PatchGrid]:
-    """Decode images, several at once where there are threads for it, and write each into its rows of one array.
+class OpenedImage(Protocol):
+    """An image of which the patch grid is known: a file, decoded pixels, a size without pixels, or a cache's entry."""
 
-    Returns:
-        `pixel_values` `(images, max_soft_tokens, 6912)` of `outputs.dtype` with zero rows after an image's own, and
-        `image_position_ids` int64 `(images, max_soft_tokens, 2)` with -1 there.
+    @property
+    def grid(self) -> PatchGrid:
+        """Of its merged patches."""
+        ...
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether it can be laid out and not written."""
+        ...
+
+    def write(self, pixels: NDArray[Any]) -> None:
+        """Write its patches into `pixels[:grid.n_tokens]`, each `(6912,)`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceImage:
+    """An image that is decoded when it is written."""
+
+    grid: PatchGrid
+    source: ImageSource
+    execution: Execution
+    lock: threading.Lock  # a Pillow image that is still to be decoded, given twice, is not safe for concurrent reads
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether it has no pixels."""
+        return self.source.is_size_only
+
+    def write(self, pixels: NDArray[Any]) -> None:
+        """Decode, resize, cut."""
+        with self.lock:
+            rows = self.source.decode()
+        encode_image(rows, pixels, grid=self.grid, execution=self.execution)
+
+
+def open_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access) -> tuple[OpenedImage, ...]:
+    """Open images, in order; errors name the item.
+
+    Raises:
+        InputError: what is no image, or a size that the reference would refuse.
+        MediaError: a file without a readable header.
+        LimitError: over the limits.
     """
-    if not values:
-        return Encoded()
-    pixels = outputs.allocate("pixel_values", (len(values), max_soft_tokens, PATCH_VALUES))
-    positions = outputs.allocate("image_position_ids", (len(values), max_soft_tokens, 2), np.int64)
-    grids: dict[int, PatchGrid] = {}
-    # Neither a file object nor a Pillow image that is still to be decoded bears two readers.
     locks = {id(value): threading.Lock() for value in values}
 
-    def encode(item: int) -> None:
-        label = f"image {item}"
-        value = values[item]
-        if isinstance(value, EncodedImage):
-            grid = value.grid
-            value.write(pixels[item, : grid.n_tokens])
-        else:
-            with locks[id(value)]:
-                source = load_image(value, profile=access.profile, **access.arguments(label))
-            with naming(label):
-                grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=max_soft_tokens)
-            encode_image(source, pixels[item], grid=grid, execution=access.execution)
-        pixels[item, grid.n_tokens :] = 0
-        positions[item, : grid.n_tokens] = position_ids(grid)
-        positions[item, grid.n_tokens :] = -1
-        grids[item] = grid
-
-    access.execution.spread(encode, range(len(values)))
-    return Encoded(
-        tensors={"pixel_values": pixels, "image_position_ids": positions},
-        plans=tuple(grids[item] for item in range(len(values))),
-        valid_rows=(positions[..., 0] >= 0).sum(axis=1).tolist(),
-    )
-
-
-def measure_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access) -> tuple[PatchGrid, ...]:
-    """Plan images from their headers or `ImageSize` alone."""
-    grids = []
-    for item, value in enumerate(values):
-        label = f"image {item}"
-        size = (
-            value
-            if isinstance(value, ImageSize)
-            else image_size(value, profile=access.profile, **access.arguments(label))
-        )
+    def open_one(value: Any, label: str) -> OpenedImage:
+        options = {"max_soft_tokens": max_soft_tokens}
+        found = None
+        if access.cache is not None and is_encoded(value):
+            found = find_file(value, kind="image", options=options, label=label, access=access)
+            if found.entry is not None:
+                return CachedImage(entry=found.entry)
+        source = open_image(value if found is None else found.source, label=label, access=access)
         with naming(label):
-            grids.append(plan_image(height_px=size.height_px, width_px=size.width_px, max_soft_tokens=max_soft_tokens))
-    return tuple(grids)
+            grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=max_soft_tokens)
+        image = SourceImage(grid=grid, source=source, execution=access.execution, lock=locks[id(value)])
+        if access.cache is None or image.is_size_only:
+            return image
+        if found is not None:
+            return KeptImage(image=image, find_key=lambda: found.key, still=found.still_holds, cache=access.cache)
+        return KeptImage(
+            image=image, find_key=lambda: pixels_key(image, options=options, access=access), cache=access.cache
+        )
+
+    return tuple(open_one(value, f"image {item}") for item, value in enumerate(values))
+
+
+def write_images(
+    images: Sequence[OpenedImage], pixels: NDArray[Any], positions: NDArray[np.int64], *, execution: Execution
+) -> None:
+    """Write each image into its rows, several at once where there are threads for it.
+
+    Args:
+        images: opened.
+        pixels: `(images, max_soft_tokens, 6912)`; zero rows follow an image's own.
+        positions: int64 `(images, max_soft_tokens, 2)`, -1 there.
+        execution: threads over the images.
+    """
+
+    def write(item: int) -> None:
+        images[item].write(pixels[item])
+        fill_grid(images[item].grid, pixels=pixels[item], positions=positions[item])
+
+    execution.spread(write, range(len(images)))

@@ -1,27 +1,44 @@
-"""Videos to merged patches, frame by frame: all into one array, or as a stream."""
+"""Videos: opened, then written frame by frame, all into one array or as a stream."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS, Outputs
-from gemma4_mm.core.video.sampling import frame_timestamps, sample_frame_indices
-from gemma4_mm.core.vision.geometry import plan_image, position_ids
+from gemma4_mm.core.vision.geometry import fill_grid, plan_image
 from gemma4_mm.core.vision.patches import encode_frames
-from gemma4_mm.encode.access import Access, Encoded, naming
-from gemma4_mm.encode.items import EncodedVideo
+from gemma4_mm.encode.access import Access, naming
+from gemma4_mm.encode.cached import CachedVideo, KeptVideo
+from gemma4_mm.encode.keys import find_file, frames_key
 from gemma4_mm.errors import InputError
 from gemma4_mm.execution import Execution
-from gemma4_mm.inputs import VideoSize
 from gemma4_mm.layout import VideoPlan
-from gemma4_mm.media.metadata import VideoMetadata
-from gemma4_mm.media.video import VideoSource, open_video, probe_video
-from gemma4_mm.options import VideoOptions
+from gemma4_mm.media.source import is_encoded
+from gemma4_mm.media.video import VideoSource, open_video
+from gemma4_mm.request.options import VideoOptions
 from gemma4_mm.spec import PATCH_VALUES
+
+
+class OpenedVideo(Protocol):
+    """A video of which the frames to take are known: a stream, a size without frames, or a cache's entry."""
+
+    @property
+    def plan(self) -> VideoPlan:
+        """Grid, frames and timestamps."""
+        ...
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether it can be laid out and not written."""
+        ...
+
+    def write(self, pixels: NDArray[Any], positions: NDArray[np.int64]) -> None:
+        """Write all frames into `(frames, max_soft_tokens, …)` of a batch, padding rows too."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +83,11 @@ class VideoStream:
     _execution: Execution
     _dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
 
+    @property
+    def is_size_only(self) -> bool:
+        """Whether this is a `VideoSize`, which has no frames."""
+        return self._source.is_size_only
+
     def __len__(self) -> int:
         """Sampled frames."""
         return len(self.plan.frame_indices)
@@ -96,133 +118,92 @@ class VideoStream:
         self._encode(self._source.frames(), pixels, positions)
 
     def _encode(self, frames: Iterator[NDArray[np.uint8]], pixels: NDArray[Any], positions: NDArray[np.int64]) -> None:
-        grid = self.plan.grid
-        encode_frames(frames, pixels, grid=grid, execution=self._execution)
-        pixels[:, grid.n_tokens :] = 0
-        positions[:, : grid.n_tokens] = position_ids(grid)
-        positions[:, grid.n_tokens :] = -1
+        encode_frames(frames, pixels, grid=self.plan.grid, execution=self._execution)
+        fill_grid(self.plan.grid, pixels=pixels, positions=positions)
 
 
 def stream_video(
     value: Any, *, options: VideoOptions, access: Access, outputs: Outputs = DEFAULT_OUTPUTS, label: str = "video"
 ) -> VideoStream:
-    """Open one video and plan its frames; errors are those of `encode_videos`."""
-    given = metadata_per_video(options.video_metadata, n_videos=1)
-    return _open_stream(value, given[0], options=options, access=access, outputs=outputs, label=label)
+    """Open one video and plan its frames; errors are those of `open_videos`."""
+    given = _metadata_per_video(options.video_metadata, n_videos=1)
+    source = open_video(value, sampling=options.sampling, video_metadata=given[0], label=label, access=access)
+    return _stream(source, options=options, access=access, label=label, dtype=outputs.dtype)
 
 
-def encode_videos(
-    values: Sequence[Any], *, options: VideoOptions, access: Access, outputs: Outputs = DEFAULT_OUTPUTS
-) -> Encoded[VideoPlan]:
-    """Decode the sampled frames of videos, one at a time for each thread, and write each into its rows of one array.
+def open_videos(values: Sequence[Any], *, options: VideoOptions, access: Access) -> tuple[OpenedVideo, ...]:
+    """Open videos, in order; errors name the item.
 
-    Returns:
-        `pixel_values_videos` `(frames of all videos, max_soft_tokens, 6912)` of `outputs.dtype`, `video_position_ids`
-        int64 `(frames, max_soft_tokens, 2)`, `num_frames_per_video` int64 `(videos,)`. Under a profile with the stacked
-        layout the first two have the shape `(videos, frames, …)` and the last is not there.
+    Raises:
+        InputError: what is no video, frames that are not there, or a size that the reference would refuse.
+        MediaError: a file without a readable header.
+        LimitError: over the limits.
     """
     if not values:
-        return Encoded()
-    given = metadata_per_video(options.video_metadata, n_videos=len(values))
-    streams = [
-        value
-        if isinstance(value, EncodedVideo)
-        else _open_stream(value, given[item], options=options, access=access, outputs=outputs, label=f"video {item}")
-        for item, value in enumerate(values)
-    ]
-    counts = [len(stream) for stream in streams]
-    stacked = access.profile.video_layout == "stacked"
-    if stacked and len(set(counts)) > 1:
-        raise InputError(
-            f"videos of {counts} frames cannot be stacked, as {access.profile.name} stacks them; sample equally many "
-            "frames or use a later profile"
-        )
-    shape = (len(counts), counts[0]) if stacked else (sum(counts),)
-    pixels = outputs.allocate("pixel_values_videos", (*shape, options.max_soft_tokens, PATCH_VALUES))
-    positions = outputs.allocate("video_position_ids", (*shape, options.max_soft_tokens, 2), np.int64)
-    frames_of_all = pixels.reshape(-1, *pixels.shape[-2:]), positions.reshape(-1, *positions.shape[-2:])
-    valid_rows, stop = [], 0
-    for stream in streams:
-        start, stop = stop, stop + len(stream)
-        rows, places = (frames[start:stop] for frames in frames_of_all)
-        stream.write(rows, places)
-        valid_rows.append(int((places[..., 0] >= 0).sum()))
-    tensors: dict[str, NDArray[Any]] = {"pixel_values_videos": pixels, "video_position_ids": positions}
-    if not stacked:
-        tensors["num_frames_per_video"] = np.array(counts, np.int64)
-    return Encoded(
-        tensors=tensors,
-        plans=tuple(stream.plan for stream in streams),
-        valid_rows=valid_rows,
-    )
-
-
-def measure_videos(values: Sequence[Any], *, options: VideoOptions, access: Access) -> tuple[VideoPlan, ...]:
-    """Plan videos from their headers or `VideoSize` alone."""
-    if not values:
         return ()
-    given = metadata_per_video(options.video_metadata, n_videos=len(values))
-    plans = []
-    for item, value in enumerate(values):
-        label = f"video {item}"
-        if isinstance(value, VideoSize):
-            plans.append(_plan_size(value, label=label, options=options, access=access))
-            continue
-        metadata = probe_video(
-            value,
-            **sampling_arguments(options),
-            video_metadata=given[item],
-            profile=access.profile,
-            **access.arguments(label),
+    given = _metadata_per_video(options.video_metadata, n_videos=len(values))
+
+    def open_one(value: Any, metadata: Any, label: str) -> OpenedVideo:
+        key_options = {"max_soft_tokens": options.max_soft_tokens, **asdict(options.sampling)}
+        found = None
+        if access.cache is not None and is_encoded(value):
+            found = find_file(value, kind="video", options=key_options, label=label, access=access)
+            if found.entry is not None:
+                return CachedVideo(entry=found.entry)
+        source = open_video(
+            value if found is None else found.source,
+            sampling=options.sampling,
+            video_metadata=metadata,
+            label=label,
+            access=access,
         )
-        plans.append(_plan(metadata, label=label, options=options))
-    return tuple(plans)
+        stream = _stream(source, options=options, access=access, label=label)
+        if access.cache is None or stream.is_size_only:
+            return stream
+        if found is not None:
+            return KeptVideo(video=stream, find_key=lambda: found.key, still=found.still_holds, cache=access.cache)
+        return KeptVideo(
+            video=stream, find_key=lambda: frames_key(source, options=key_options, access=access), cache=access.cache
+        )
+
+    return tuple(
+        open_one(value, metadata, f"video {item}")
+        for item, (value, metadata) in enumerate(zip(values, given, strict=True))
+    )
 
 
-def _open_stream(
-    value: Any, given: Any, *, options: VideoOptions, access: Access, outputs: Outputs, label: str
+def write_videos(videos: Sequence[OpenedVideo], pixels: NDArray[Any], positions: NDArray[np.int64]) -> None:
+    """Write the frames of all videos, one after the other.
+
+    Args:
+        videos: opened.
+        pixels: `(frames of all videos, max_soft_tokens, 6912)`.
+        positions: int64 `(frames, max_soft_tokens, 2)`.
+    """
+    stop = 0
+    for video in videos:
+        start, stop = stop, stop + len(video.plan.frame_indices)
+        video.write(pixels[start:stop], positions[start:stop])
+
+
+def _stream(
+    source: VideoSource, *, options: VideoOptions, access: Access, label: str, dtype: Any = np.float32
 ) -> VideoStream:
-    source = open_video(
-        value, **sampling_arguments(options), video_metadata=given, profile=access.profile, **access.arguments(label)
-    )
-    return VideoStream(
-        plan=_plan(source.metadata, label=label, options=options),
-        max_soft_tokens=options.max_soft_tokens,
-        _source=source,
-        _execution=access.execution,
-        _dtype=outputs.dtype,
-    )
-
-
-def sampling_arguments(options: VideoOptions) -> dict[str, Any]:
-    """Keyword arguments by which `media.video` chooses frames."""
-    return {"num_frames": options.num_frames, "fps": options.fps, "do_sample_frames": options.do_sample_frames}
-
-
-def _plan(metadata: VideoMetadata, *, label: str, options: VideoOptions) -> VideoPlan:
+    metadata = source.metadata
     with naming(label):
         grid = plan_image(
             height_px=metadata.height_px, width_px=metadata.width_px, max_soft_tokens=options.max_soft_tokens
         )
-    return VideoPlan(grid=grid, frame_indices=metadata.frame_indices, timestamps_s=metadata.timestamps_s)
-
-
-def _plan_size(size: VideoSize, *, label: str, options: VideoOptions, access: Access) -> VideoPlan:
-    with naming(label):
-        indices = sample_frame_indices(
-            size.total_frames,
-            num_frames=options.num_frames if options.do_sample_frames else None,
-            fps=options.fps if options.do_sample_frames else None,
-            video_fps=size.fps,
-            profile=access.profile,
-        ).tolist()
-        grid = plan_image(height_px=size.height_px, width_px=size.width_px, max_soft_tokens=options.max_soft_tokens)
-    return VideoPlan(
-        grid=grid, frame_indices=tuple(indices), timestamps_s=frame_timestamps(indices, video_fps=size.fps)
+    return VideoStream(
+        plan=VideoPlan(grid=grid, frame_indices=metadata.frame_indices, timestamps_s=metadata.timestamps_s),
+        max_soft_tokens=options.max_soft_tokens,
+        _source=source,
+        _execution=access.execution,
+        _dtype=np.dtype(dtype),
     )
 
 
-def metadata_per_video(given: Any, *, n_videos: int) -> list[Any]:
+def _metadata_per_video(given: Any, *, n_videos: int) -> list[Any]:
     """One `video_metadata` entry per video; a nested list is flattened, as the reference does."""
     if given is None:
         return [None] * n_videos

@@ -12,10 +12,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.audio.waveform import average_channels, write_blocks
+from gemma4_mm.core.audio.waveform import average_channels
 from gemma4_mm.errors import InputError, MediaError
+from gemma4_mm.inputs import AudioLength
 from gemma4_mm.limits import Limits
-from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_seconds
+from gemma4_mm.media.access import DEFAULT_ACCESS, MediaAccess
+from gemma4_mm.media.bounds import check_seconds
 from gemma4_mm.media.quiet import ignore_decoder_notes
 from gemma4_mm.media.source import Source, is_encoded, open_source
 from gemma4_mm.optional import require
@@ -26,6 +28,10 @@ _BLOCK_SAMPLES: Final = 1 << 16  # 256 KiB: much less would spend its time on ca
 # libsndfile's log of a header, "data : 4294967295 (should be 1600)". A missing padding byte is no damage.
 _CORRECTED_SIZE: Final = re.compile(r": (\d+) \(should be (\d+)\)")
 _PADDING_BYTES: Final = 1
+_UNKNOWN_SIZE: Final = 0x7FFF_F000  # programs that write to a pipe put 0x7FFFFFFF or 0xFFFFFFFF, less a header, for it
+_MPEG: Final = "MPEG_LAYER"  # how libsndfile's names of MP3 and its siblings begin, in files of their own or in WAV
+_ID3_BYTES: Final = 10  # of a tag's header, which tells the length of the tag
+_MPEG_HEADER_BYTES: Final = 4096  # a first frame, and bytes before it
 _SIGNED_BITS: Final = {"int8": 8, "int16": 16, "int32": 32}
 
 
@@ -38,7 +44,12 @@ class AudioSource:
     """
 
     n_samples: int
-    _read: Callable[[], Iterator[NDArray[np.float32]]]
+    _read: Callable[[], Iterator[NDArray[np.float32]]] | None
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether this is an `AudioLength`, which serves plans and has no samples."""
+        return self._read is None
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Decode block by block, float32 `(samples,)` each, some 256 KiB at a time, `n_samples` in all.
@@ -49,6 +60,8 @@ class AudioSource:
             MediaError: the file is cut off or damaged, or holds NaN or infinite samples.
             InputError: an array that holds them.
         """
+        if self._read is None:
+            raise InputError("an AudioLength has no samples; it serves plans only: give the audio itself")
         return self._read()
 
 
@@ -57,9 +70,8 @@ def open_audio(
     *,
     rate_hz: int = SAMPLE_RATE_HZ,
     integer_samples: IntegerSamples = "error",
-    limits: Limits = DEFAULT_LIMITS,
-    allow_network: bool = False,
     label: str = "audio",
+    access: MediaAccess = DEFAULT_ACCESS,
 ) -> AudioSource:
     """Find the length of one audio item, which is decoded to mono samples at `rate_hz` as they are asked for.
 
@@ -68,49 +80,33 @@ def open_audio(
     backend "soundfile". Resampling in blocks gives what resampling at once does, in every bit. Arrays and lists of
     numbers are taken as mono at `rate_hz`, in any amplitude; the reference never resamples them either.
 
+    The length is the header's. MPEG audio whose header does not tell it is decoded once to count it.
+
     Args:
-        value: a path, bytes, a file object, text (see `open_source`), or one row of samples.
+        value: a path, bytes, a file object, text (see `open_source`), one row of samples, or an `AudioLength`.
         rate_hz: rate of the samples returned.
         integer_samples: integer arrays are an error, divided by their full scale to -1…1, or cast without scaling.
             Casting is what the reference does, which makes int16 audio 32,768 times too loud.
-        limits: bounds, checked by the header before anything is decoded.
-        allow_network: whether an http(s) URL may be fetched.
         label: what errors call the item.
+        access: how it may be read.
 
     Raises:
         MediaError: not audio, empty, cut off or damaged.
-        LimitError: over `limits`.
+        LimitError: over the limits.
         InputError: an array of another shape or dtype, or a type that is no audio.
     """
+    limits = access.limits
+    if isinstance(value, AudioLength):
+        return AudioSource(n_samples=value.n_samples, _read=None)
     if not is_encoded(value):
         row = _as_row(value, integer_samples, rate_hz=rate_hz, limits=limits, label=label)
         return AudioSource(n_samples=len(row), _read=partial(_row_blocks, row, label=label))
-    source = open_source(value, label=label, limits=limits, allow_network=allow_network)
+    source = open_source(value, label=label, limits=limits, allow_network=access.allow_network)
     with _sound_file(source, limits=limits) as sound:
-        n_samples = _resampled_length(sound.file.frames, rate_hz=rate_hz, file_rate_hz=sound.file.samplerate)
-    read = partial(_file_blocks, source, n_samples=n_samples, rate_hz=rate_hz, limits=limits)
+        n_frames = _count_frames(sound, source=source, limits=limits)
+        n_samples = _resampled_length(n_frames, rate_hz=rate_hz, file_rate_hz=sound.file.samplerate)
+    read = partial(_file_blocks, source, n_frames=n_frames, n_samples=n_samples, rate_hz=rate_hz, limits=limits)
     return AudioSource(n_samples=n_samples, _read=read)
-
-
-def load_audio(value: Any, **options: Any) -> NDArray[np.float32]:
-    """Decode one audio item whole, float32 `(samples,)`. Arguments and errors are those of `open_audio`.
-
-    A float32 array is given back as it is.
-    """
-    source = open_audio(value, **options)
-    blocks = source.blocks()
-    if isinstance(value, np.ndarray) and value.dtype == np.float32:
-        for _checked in blocks:
-            pass
-        return value
-    samples = np.empty(source.n_samples, np.float32)
-    write_blocks(blocks, samples)
-    return samples
-
-
-def audio_samples(value: Any, **options: Any) -> int:
-    """Return how many samples `load_audio` will give, from the header alone. Arguments are those of `open_audio`."""
-    return open_audio(value, **options).n_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,24 +159,56 @@ class _Memory(io.BytesIO):
             return self.tell()
 
 
+def _count_frames(sound: _OpenSound, *, source: Source, limits: Limits) -> int:
+    """Samples of one channel: the header's word, but for MPEG audio without one, where libsndfile guesses."""
+    n_frames: int = sound.file.frames
+    if not sound.file.subtype.startswith(_MPEG) or _tells_length(source):
+        return n_frames
+    n_frames, n_at_once = 0, max(1, _BLOCK_SAMPLES // sound.file.channels)
+    while n_read := len(_read(sound, n_at_once)):
+        n_frames += n_read
+        check_seconds(n_frames / sound.file.samplerate, name=source.name, limits=limits)
+    return n_frames
+
+
+def _tells_length(source: Source) -> bool:
+    """Whether the first MPEG frame is a Xing, Info or VBRI header, which counts the others."""
+    with source.open() as file:
+        head = file.read(_ID3_BYTES)
+        if head[:3] == b"ID3":
+            n_bytes = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            file.seek(_ID3_BYTES + n_bytes)
+            head = b""
+        head += file.read(_MPEG_HEADER_BYTES)
+    return any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))
+
+
+def _read(sound: _OpenSound, n_frames: int) -> NDArray[np.float32]:
+    with sound.quiet():
+        frames: NDArray[np.float32] = sound.file.read(n_frames, dtype="float32", always_2d=True)
+    return frames
+
+
 def _check_header(file: Any, *, source: Source, limits: Limits) -> None:
     for claimed, actual in _CORRECTED_SIZE.findall(file.extra_info):
-        if int(claimed) > int(actual) + _PADDING_BYTES:
+        if int(actual) + _PADDING_BYTES < int(claimed) < _UNKNOWN_SIZE:
             raise MediaError(
-                f"{source.name}: the header claims {claimed} bytes, the file holds {actual}; it is cut off or was "
-                "streamed without its length; write it again, for instance with ffmpeg"
+                f"{source.name}: the header claims {claimed} bytes, the file holds {actual}; it is cut off; "
+                "write it again, for instance with ffmpeg"
             )
     check_seconds(file.frames / file.samplerate, name=source.name, limits=limits)
 
 
-def _file_blocks(source: Source, *, n_samples: int, rate_hz: int, limits: Limits) -> Iterator[NDArray[np.float32]]:
+def _file_blocks(
+    source: Source, *, n_frames: int, n_samples: int, rate_hz: int, limits: Limits
+) -> Iterator[NDArray[np.float32]]:
     """Blocks of a file, `n_samples` in all: resampling may give a sample less or more, which is filled up or cut."""
     n_left = n_samples
     with _sound_file(source, limits=limits) as sound:
         rate_of_file_hz: int = sound.file.samplerate
         # so many samples at most are read, of all channels together, or come out of resampling
-        n_frames = min(_BLOCK_SAMPLES // sound.file.channels, _BLOCK_SAMPLES * rate_of_file_hz // rate_hz)
-        blocks = _mono_blocks(sound, n_frames=max(1, n_frames), name=source.name)
+        n_at_once = min(_BLOCK_SAMPLES // sound.file.channels, _BLOCK_SAMPLES * rate_of_file_hz // rate_hz)
+        blocks = _mono_blocks(sound, n_frames=n_frames, n_at_once=max(1, n_at_once), name=source.name)
         if rate_of_file_hz != rate_hz:
             blocks = _resampled_blocks(blocks, rate_of_file_hz, rate_hz=rate_hz, name=source.name)
         for block in blocks:
@@ -193,21 +221,15 @@ def _file_blocks(source: Source, *, n_samples: int, rate_hz: int, limits: Limits
         yield np.zeros(n_left, np.float32)
 
 
-def _mono_blocks(sound: _OpenSound, *, n_frames: int, name: str) -> Iterator[NDArray[np.float32]]:
+def _mono_blocks(sound: _OpenSound, *, n_frames: int, n_at_once: int, name: str) -> Iterator[NDArray[np.float32]]:
     """Read in blocks, averaging as they come, so that channels and claimed lengths cost no memory."""
     n_read = 0
-    while True:
-        with sound.quiet():
-            frames = sound.file.read(n_frames, dtype="float32", always_2d=True)
-        if not len(frames):
-            break
+    while len(frames := _read(sound, n_at_once)):
         n_read += len(frames)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused by `_file_blocks`
             yield average_channels(frames)
-    if n_read != sound.file.frames:
-        raise MediaError(
-            f"{name}: the header claims {sound.file.frames} samples, {n_read} can be decoded; it is cut off"
-        )
+    if n_read != n_frames:
+        raise MediaError(f"{name}: the header claims {n_frames} samples, {n_read} can be decoded; it is cut off")
 
 
 def _resampled_blocks(

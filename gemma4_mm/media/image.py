@@ -1,32 +1,58 @@
 """Images to rows of RGB: files and Pillow images through Pillow, arrays by the reference's channel rules."""
 
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.core.vision.resize import ArrayRows, RowSource
-from gemma4_mm.errors import InputError
+from gemma4_mm.errors import InputError, MediaError
 from gemma4_mm.inputs import ImageSize
 from gemma4_mm.limits import Limits
 from gemma4_mm.media import pillow
-from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_pixels
-from gemma4_mm.media.source import is_encoded, open_source
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.media.access import DEFAULT_ACCESS, MediaAccess
+from gemma4_mm.media.bounds import check_pixels
+from gemma4_mm.media.source import Source, is_encoded, open_source
+from gemma4_mm.spec import Profile
 
 _RGBA_CHANNELS: Final = 4
 
 
-def load_image(
-    value: Any,
-    *,
-    profile: Profile = DEFAULT_PROFILE,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_network: bool = False,
-    label: str = "image",
-) -> RowSource:
-    """Decode one image; its rows become RGB as they are read.
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """An image of which the size is known, and nothing is decoded yet.
+
+    Attributes:
+        height_px: height as the model sees it, after EXIF rotation.
+        width_px: width as the model sees it.
+    """
+
+    height_px: int
+    width_px: int
+    _decode: Callable[[], RowSource] | None
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether this is an `ImageSize`, which serves plans and has no pixels."""
+        return self._decode is None
+
+    def decode(self) -> RowSource:
+        """Decode it; its rows become RGB as they are read: `rows(start, stop)`, uint8 `(stop - start, width, 3)`.
+
+        Raises:
+            MediaError: the file is cut off or damaged, or changed its size meanwhile.
+            InputError: a Pillow image of a mode that is not converted, or a size without pixels.
+        """
+        if self._decode is None:
+            raise InputError("an ImageSize has no pixels; it serves plans only: give the image itself")
+        return self._decode()
+
+
+def open_image(value: Any, *, label: str = "image", access: MediaAccess = DEFAULT_ACCESS) -> ImageSource:
+    """Find the size of one image, from its header alone; it is decoded when it is asked for.
 
     Files (and whatever `open_source` takes) are turned by their EXIF orientation; a Pillow image is taken as it is.
     Transparency is composited on white. An animation gives its first frame, a Pillow image its current one. Arrays are
@@ -34,55 +60,50 @@ def load_image(
     axis of such a length wins, so a 3-pixel-tall image is read as channels first, as the reference reads it.
 
     Args:
-        value: a path, bytes, a file object, text (see `open_source`), a Pillow image or an array.
-        profile: names the treatment of transparency and EXIF.
-        limits: bounds, checked by the header before anything is decoded.
-        allow_network: whether an http(s) URL may be fetched.
+        value: a path, bytes, a file object, text (see `open_source`), a Pillow image, an array, or an `ImageSize`.
         label: what errors call the item.
-
-    Returns:
-        `height_px`, `width_px`, and `rows(start, stop)`, uint8 `(stop - start, width, 3)`.
+        access: how it may be read.
 
     Raises:
-        MediaError: not an image, empty, cut off or damaged.
-        LimitError: over `limits`.
+        MediaError: not an image, empty, or without a readable header.
+        LimitError: over the limits.
         InputError: an array of another dtype or shape, or a type that is no image.
     """
+    if isinstance(value, ImageSize):
+        return ImageSource(height_px=value.height_px, width_px=value.width_px, _decode=None)
     if is_encoded(value):
-        source = open_source(value, label=label, limits=limits, allow_network=allow_network)
-        with source.open() as file:
-            image = pillow.open_image(file, name=source.name, limits=limits)
-            pillow.decode(image, name=source.name)
-        turn = pillow.orientation(image) if profile.string_image_exif == "applied" else pillow.UPRIGHT
-        return pillow.as_rows(image, name=source.name, orientation=turn, profile=profile)
+        source = open_source(value, label=label, limits=access.limits, allow_network=access.allow_network)
+        return _open_file(source, access=access)
     if (array := _as_array(value)) is not None:
-        return _array_rows(_channels_last(array, profile=profile, limits=limits, label=label))
-    _check_pillow_image(value, limits=limits, label=label)
-    return pillow.as_rows(value, name=label, orientation=pillow.UPRIGHT, profile=profile)
+        view = _channels_last(array, profile=access.profile, limits=access.limits, label=label)
+        return ImageSource(height_px=view.shape[0], width_px=view.shape[1], _decode=partial(_array_rows, view))
+    _check_pillow_image(value, limits=access.limits, label=label)
+    decode = partial(pillow.as_rows, value, name=label, orientation=pillow.UPRIGHT, profile=access.profile)
+    return ImageSource(height_px=value.height, width_px=value.width, _decode=decode)
 
 
-def image_size(
-    value: Any,
-    *,
-    profile: Profile = DEFAULT_PROFILE,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_network: bool = False,
-    label: str = "image",
-) -> ImageSize:
-    """Return the size that `load_image` will give, from the header alone. Arguments and errors are the same."""
-    if is_encoded(value):
-        source = open_source(value, label=label, limits=limits, allow_network=allow_network)
-        with source.open() as file:
-            image = pillow.open_image(file, name=source.name, limits=limits)
-            applied = profile.string_image_exif == "applied"
-            turn = pillow.header_orientation(image, file) if applied else pillow.UPRIGHT
-        width_px, height_px = pillow.shown_size(image, orientation=turn)
-        return ImageSize(height_px=height_px, width_px=width_px)
-    if (array := _as_array(value)) is not None:
-        height_px, width_px, _ = _channels_last(array, profile=profile, limits=limits, label=label).shape
-        return ImageSize(height_px=height_px, width_px=width_px)
-    _check_pillow_image(value, limits=limits, label=label)
-    return ImageSize(height_px=value.height, width_px=value.width)
+def _open_file(source: Source, *, access: MediaAccess) -> ImageSource:
+    with source.open() as file:
+        image = pillow.open_image(file, name=source.name, limits=access.limits)
+        applied = access.profile.string_image_exif == "applied"
+        turn = pillow.header_orientation(image, file) if applied else pillow.UPRIGHT
+    width_px, height_px = pillow.shown_size(image, orientation=turn)
+    size = ImageSize(height_px=height_px, width_px=width_px)
+    return ImageSource(height_px=height_px, width_px=width_px, _decode=partial(_decode_file, source, size, access))
+
+
+def _decode_file(source: Source, size: ImageSize, access: MediaAccess) -> RowSource:
+    with source.open() as file:
+        image = pillow.open_image(file, name=source.name, limits=access.limits)
+        pillow.decode(image, name=source.name)
+    turn = pillow.orientation(image) if access.profile.string_image_exif == "applied" else pillow.UPRIGHT
+    rows = pillow.as_rows(image, name=source.name, orientation=turn, profile=access.profile)
+    if (rows.height_px, rows.width_px) != (size.height_px, size.width_px):
+        raise MediaError(
+            f"{source.name} was {size.width_px}×{size.height_px} px by its header and is {rows.width_px}×"
+            f"{rows.height_px} px decoded; it changed meanwhile or is damaged; give it again"
+        )
+    return rows
 
 
 class RgbaRows:

@@ -3,38 +3,45 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.core.video.sampling import frame_timestamps, sample_frame_indices
 from gemma4_mm.errors import InputError
+from gemma4_mm.inputs import VideoSize
 from gemma4_mm.limits import Limits
 from gemma4_mm.media import container
-from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_frames, check_seconds
+from gemma4_mm.media.access import DEFAULT_ACCESS, MediaAccess
+from gemma4_mm.media.bounds import check_frames, check_seconds
 from gemma4_mm.media.container import VideoHeader
 from gemma4_mm.media.frames import Frames, as_frames
-from gemma4_mm.media.image import image_size, load_image
+from gemma4_mm.media.image import ImageSource, open_image
 from gemma4_mm.media.metadata import GivenMetadata, VideoMetadata, read_metadata
 from gemma4_mm.media.source import Source, is_encoded, open_source
-from gemma4_mm.spec import DEFAULT_FPS, DEFAULT_PROFILE, Profile
+from gemma4_mm.spec import DEFAULT_FPS, Profile
 
 Timestamps = Literal["index", "presentation"]
 Rotation = Literal["applied", "ignored"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video:
-    """The frames taken of one video.
+class FrameSampling:
+    """How frames are chosen.
 
     Attributes:
-        frames: RGB, uint8 `(height, width, 3)` each, all of one size; views of the caller's array where one was given.
-        metadata: which frames of which video they are.
+        num_frames: frames to take, spread evenly; the video must have as many. None for all.
+        fps: frames to take per second, instead of `num_frames`.
+        do_sample_frames: take all frames if False, whatever else is said.
     """
 
-    frames: tuple[NDArray[np.uint8], ...]
-    metadata: VideoMetadata
+    num_frames: int | None = None
+    fps: float | None = None
+    do_sample_frames: bool = True
+
+
+DEFAULT_SAMPLING: Final = FrameSampling()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,12 @@ class VideoSource:
     """
 
     metadata: VideoMetadata
-    _decode: Callable[[], Iterator[NDArray[np.uint8]]]
+    _decode: Callable[[], Iterator[NDArray[np.uint8]]] | None
+
+    @property
+    def is_size_only(self) -> bool:
+        """Whether this is a `VideoSize`, which serves plans and has no frames."""
+        return self._decode is None
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Decode the frames one after the other, RGB, uint8 `(height, width, 3)` each; views of a caller's array.
@@ -54,22 +66,20 @@ class VideoSource:
         Raises:
             MediaError: the file is cut off or damaged.
         """
+        if self._decode is None:
+            raise InputError("a VideoSize has no frames; it serves plans only: give the video itself")
         return self._decode()
 
 
 def open_video(
     value: Any,
     *,
-    num_frames: int | None = None,
-    fps: float | None = None,
-    do_sample_frames: bool = True,
+    sampling: FrameSampling = DEFAULT_SAMPLING,
     video_metadata: Any = None,
     timestamps: Timestamps = "index",
     rotation: Rotation = "applied",
-    profile: Profile = DEFAULT_PROFILE,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_network: bool = False,
     label: str = "video",
+    access: MediaAccess = DEFAULT_ACCESS,
 ) -> VideoSource:
     """Choose frames of one video: sample them by number or rate, or take all. They are decoded as they are asked for.
 
@@ -81,20 +91,16 @@ def open_video(
     per frame, which cannot be sampled.
 
     Args:
-        value: a path, bytes, a file object, text (see `open_source`), or decoded frames as above.
-        num_frames: frames to take, spread evenly; the video must have as many.
-        fps: frames to take per second, instead of `num_frames`.
-        do_sample_frames: take all frames if False.
+        value: a path, bytes, a file object, text (see `open_source`), decoded frames as above, or a `VideoSize`.
+        sampling: how frames are chosen.
         video_metadata: what Hugging Face's `VideoMetadata` holds, for decoded frames: `total_num_frames`, `fps`,
             `duration`, `frames_indices`.
         timestamps: index / frame rate, as the reference writes them, or the times at which a file shows its frames,
             which differ where the frame rate varies.
         rotation: turn frames as the file's display matrix says, which the reference's own decoder (torchcodec 0.11 and
             later) does, or leave them as stored, as its PyAV reader does.
-        profile: names the rule of sampling.
-        limits: bounds, checked by the header before frames are decoded.
-        allow_network: whether an http(s) URL may be fetched.
         label: what errors call the item.
+        access: how it may be read.
 
     Raises:
         MediaError: not a video, without a picture, cut off or damaged.
@@ -102,34 +108,22 @@ def open_video(
         InputError: more frames asked for than there are, frames of another dtype or shape, bad metadata, or a type
             that is no video.
     """
-    sampling = _Sampling(num_frames=num_frames, fps=fps, enabled=do_sample_frames, profile=profile, limits=limits)
+    chosen = _Sampling(asked=sampling, profile=access.profile, limits=access.limits)
+    if isinstance(value, VideoSize):
+        return VideoSource(metadata=_size_metadata(value, chosen, label=label), _decode=None)
     if is_encoded(value):
-        source = open_source(value, label=label, limits=limits, allow_network=allow_network)
-        header = container.read_header(source, limits=limits)
-        metadata = _file_metadata(source, header, sampling, timestamps=timestamps, rotation=rotation)
+        source = open_source(value, label=label, limits=access.limits, allow_network=access.allow_network)
+        header = container.read_header(source, limits=access.limits)
+        metadata = _file_metadata(source, header, chosen, timestamps=timestamps, rotation=rotation)
         return VideoSource(
             metadata=metadata,
             _decode=partial(_file_frames, source, header, metadata.frame_indices, turns=_turns(header, rotation)),
         )
-    frames = _decoded_frames(value, sampling, allow_network=allow_network, label=label)
+    frames = _decoded_frames(value, chosen, access=access, label=label)
     given = None if video_metadata is None else read_metadata(video_metadata, label=label)
-    metadata = _frames_metadata(frames, given, sampling)
-    taken = metadata.frame_indices if sampling.enabled else range(len(frames))
+    metadata = _frames_metadata(frames, given, chosen)
+    taken = metadata.frame_indices if chosen.asked.do_sample_frames else range(len(frames))
     return VideoSource(metadata=metadata, _decode=partial(frames.take, taken))
-
-
-def load_video(value: Any, **options: Any) -> Video:
-    """Take frames of one video and hold them all. Arguments and errors are those of `open_video`."""
-    source = open_video(value, **options)
-    return Video(frames=tuple(source.frames()), metadata=source.metadata)
-
-
-def probe_video(value: Any, **options: Any) -> VideoMetadata:
-    """Return the metadata that `load_video` will give; of a file, no more than one frame is decoded for it.
-
-    Arguments and errors are those of `open_video`.
-    """
-    return open_video(value, **options).metadata
 
 
 def _file_frames(
@@ -141,11 +135,9 @@ def _file_frames(
 
 @dataclass(frozen=True, kw_only=True)
 class _Sampling:
-    """How frames are chosen."""
+    """How frames are chosen, and under which rule and bounds."""
 
-    num_frames: int | None
-    fps: float | None
-    enabled: bool
+    asked: FrameSampling
     profile: Profile
     limits: Limits
 
@@ -154,8 +146,8 @@ class _Sampling:
         try:
             indices = sample_frame_indices(
                 total_frames,
-                num_frames=self.num_frames if self.enabled else None,
-                fps=self.fps if self.enabled else None,
+                num_frames=self.asked.num_frames if self.asked.do_sample_frames else None,
+                fps=self.asked.fps if self.asked.do_sample_frames else None,
                 video_fps=video_fps,
                 profile=self.profile,
             )
@@ -170,6 +162,20 @@ class _Sampling:
             )
         check_frames(len(indices), name=name, limits=self.limits)
         return tuple(indices.tolist())
+
+
+def _size_metadata(size: VideoSize, sampling: _Sampling, *, label: str) -> VideoMetadata:
+    indices = sampling.choose(total_frames=size.total_frames, video_fps=size.fps, name=label)
+    return VideoMetadata(
+        total_frames=size.total_frames,
+        fps=size.fps,
+        fps_assumed=False,
+        height_px=size.height_px,
+        width_px=size.width_px,
+        duration_s=size.total_frames / size.fps,
+        frame_indices=indices,
+        timestamps_s=frame_timestamps(indices, video_fps=size.fps),
+    )
 
 
 def _file_metadata(
@@ -200,21 +206,17 @@ def _turns(header: VideoHeader, rotation: Rotation) -> int:
     return header.quarter_turns if rotation == "applied" else 0
 
 
-def _decoded_frames(value: Any, sampling: _Sampling, *, allow_network: bool, label: str) -> Frames:
+def _decoded_frames(value: Any, sampling: _Sampling, *, access: MediaAccess, label: str) -> Frames:
     """Decoded frames of any form, and image files, which are decoded when they are taken."""
     if isinstance(value, list | tuple) and value and all(map(is_encoded, value)):
-        if sampling.enabled:
+        if sampling.asked.do_sample_frames:
             raise InputError(
                 f"{label} is a list of image files, which are all taken; pass do_sample_frames=False, or give the "
                 "frames as Pillow images"
             )
         check_frames(len(value), name=label, limits=sampling.limits)
         value = [
-            _ImageFile(
-                open_source(item, label=f"{label}, frame {index}", limits=sampling.limits, allow_network=allow_network),
-                profile=sampling.profile,
-                limits=sampling.limits,
-            )
+            _ImageFile(open_image(item, label=f"{label}, frame {index}", access=access))
             for index, item in enumerate(value)
         ]
     return as_frames(value, limits=sampling.limits, label=label)
@@ -226,19 +228,18 @@ class _ImageFile:
     ndim = 3
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, source: Source, *, profile: Profile, limits: Limits) -> None:
-        size = image_size(source, profile=profile, limits=limits)
-        self.shape = (size.height_px, size.width_px, 3)
-        self._load = partial(load_image, source, profile=profile, limits=limits)
+    def __init__(self, source: ImageSource) -> None:
+        self.shape = (source.height_px, source.width_px, 3)
+        self._source = source
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        return np.array(self._load().rows(0, self.shape[0]), dtype, copy=copy)
+        return np.array(self._source.decode().rows(0, self.shape[0]), dtype, copy=copy)
 
 
 def _frames_metadata(frames: Frames, given: GivenMetadata | None, sampling: _Sampling) -> VideoMetadata:
     total_frames = len(frames) if given is None else given.total_frames
     known_fps = None if given is None else given.fps
-    if sampling.enabled:
+    if sampling.asked.do_sample_frames:
         indices = sampling.choose(total_frames=total_frames, video_fps=known_fps, name=frames.label)
         if indices[-1] >= len(frames):
             raise InputError(

@@ -212,19 +212,18 @@ def test_errors_are_those_of_no_cache(processor, cached, tmp_path, kind, bad):
 
 def test_a_file_that_changes_while_it_is_decoded_is_not_kept(cached, tmp_path, monkeypatch):
     """Its bytes are hashed again afterwards: the pixels of one content are never kept under another's key."""
-    from gemma4_mm import encode as encode_package
+    from gemma4_mm.encode import images
 
     cached.cache = MediaCache(tmp_path / "cache")
     path = tmp_path / "a.bmp"
     path.write_bytes(image_bytes(Image.fromarray(scene(height_px=40, width_px=50)), "BMP"))
-    original = encode_package.encode_images
+    original = images.encode_image
 
     def encode_and_overwrite(*arguments, **options):
-        encoded = original(*arguments, **options)
+        original(*arguments, **options)
         path.write_bytes(image_bytes(Image.fromarray(scene(height_px=40, width_px=50, shift=9)), "BMP"))
-        return encoded
 
-    monkeypatch.setattr(encode_package, "encode_images", encode_and_overwrite)
+    monkeypatch.setattr(images, "encode_image", encode_and_overwrite)
     encode(cached, "image", path)
     monkeypatch.undo()
     path.unlink()

@@ -18,7 +18,7 @@ from gemma4_mm.conformance.subject import OwnSubject
 from gemma4_mm.conformance.tensor_files import read_safetensors, safetensors_bytes
 from gemma4_mm.core.vision.patches import merge_patches
 from gemma4_mm.errors import InputError, InvariantError
-from gemma4_mm.media.image import load_image
+from tests.media.loading import load_image
 
 COMMITTED = Path(__file__).parents[2] / "fixtures"
 NAMES = list(Fixtures.open(COMMITTED).manifest.cases)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from gemma4_mm.media import pillow
 from gemma4_mm.media.arrow import view_pixels
-from gemma4_mm.media.image import load_image
 from gemma4_mm.testing.strategies import make_picture
+from tests.media.loading import load_image
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 13), (480, 640), (2049, 2048), (3000, 1700)])

@@ -13,11 +13,12 @@ from PIL import Image, ImageOps
 
 from gemma4_mm.errors import Gemma4MMError, InputError, LimitError, MediaError
 from gemma4_mm.limits import Limits
-from gemma4_mm.media.image import RgbaRows, image_size, load_image
+from gemma4_mm.media.image import RgbaRows
 from gemma4_mm.media.quiet import ignore_pillow_warnings
 from gemma4_mm.spec import Profile
 from gemma4_mm.testing.strategies import IMAGE_MODES, ambiguous_arrays, in_mode
 from tests.media.files import image_bytes, oriented, photo, png_chunk, scene
+from tests.media.loading import image_size, load_image
 
 MODES = [*IMAGE_MODES, "La"]  # Pillow makes no RGB of the last: the reference refuses it
 TRANSPARENCY = {  # what a PNG's or GIF's transparency looks like in Pillow, per mode

@@ -18,7 +18,6 @@ from PIL import Image
 from gemma4_mm.errors import Gemma4MMError, InputError, LimitError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media import container
-from gemma4_mm.media.video import load_video, probe_video
 from gemma4_mm.spec import Profile
 from gemma4_mm.testing.strategies import decoded_videos
 from tests.media.files import (
@@ -29,6 +28,7 @@ from tests.media.files import (
     write_sound_only_mp4,
     write_video,
 )
+from tests.media.loading import load_video, probe_video
 
 TIMES_MS = [0, 40, 100, 110, 300, 700, 701, 900, 1500, 62_000]
 
@@ -300,8 +300,8 @@ def test_without_pyav_the_install_command_is_named():
     code = (
         "import sys; sys.modules['av'] = None\n"
         "from gemma4_mm.errors import MissingDependencyError\n"
-        "from gemma4_mm.media.video import load_video\n"
-        "try:\n    load_video(b'video')\nexcept MissingDependencyError as error:\n    print(error)"
+        "from gemma4_mm.media.video import open_video\n"
+        "try:\n    open_video(b'video')\nexcept MissingDependencyError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'gemma4-mm[video]'" in done.stdout

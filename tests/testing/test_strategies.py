@@ -13,8 +13,8 @@ from PIL import Image
 from gemma4_mm import testing
 from gemma4_mm.core.attention.masks import describe_masks
 from gemma4_mm.errors import InputError
-from gemma4_mm.media.image import load_image
 from gemma4_mm.testing import strategies as own
+from tests.media.loading import load_image
 
 
 def reached(strategy, look, *, max_examples=400):

@@ -1,6 +1,7 @@
 """Target size, soft-token grid and position ids of an image or video frame, from its size alone."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,3 +55,18 @@ def position_ids(grid: PatchGrid) -> NDArray[np.int64]:
     ids[..., 0] = np.arange(grid.columns)
     ids[..., 1] = np.arange(grid.rows)[:, None]
     return ids.reshape(-1, 2)
+
+
+def fill_grid(grid: PatchGrid, *, pixels: NDArray[Any], positions: NDArray[np.int64]) -> None:
+    """Write the position ids of an image or of frames, and what pads its rows: patches of 0, positions of -1.
+
+    Args:
+        grid: of one image or frame; its patches are in the first rows, and stay as they are.
+        pixels: `(…, max_soft_tokens, 6912)`.
+        positions: int64 `(…, max_soft_tokens, 2)`.
+
+    Source: transformers 5.24 `Gemma4UnifiedImageProcessor._preprocess`.
+    """
+    pixels[..., grid.n_tokens :, :] = 0
+    positions[..., : grid.n_tokens, :] = position_ids(grid)
+    positions[..., grid.n_tokens :, :] = -1

@@ -202,7 +202,7 @@ def test_a_large_image_equals_the_oracle(pattern):
     from PIL import Image
     from transformers.models.gemma4_unified.image_processing_gemma4_unified import Gemma4UnifiedImageProcessor
 
-    from gemma4_mm.media.image import load_image
+    from tests.media.loading import load_image
 
     image = Image.fromarray(make_picture(pattern, height_px=3000, width_px=4000))
     theirs = Gemma4UnifiedImageProcessor()(image, return_tensors="np")["pixel_values"][0]

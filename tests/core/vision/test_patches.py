@@ -230,7 +230,7 @@ def test_memory_over_the_decoded_image_at_12_megapixels(height_px, width_px):
     """At most 40 MB for plan, scratch and output together."""
     from PIL import Image
 
-    from gemma4_mm.media.image import load_image
+    from tests.media.loading import load_image
 
     rows = load_image(Image.new("RGB", (width_px, height_px), (10, 200, 30)))
     resample._recent_plan.cache_clear()

@@ -3,7 +3,7 @@
 import pytest
 
 from gemma4_mm.errors import InputError
-from gemma4_mm.options import resolve_options
+from gemma4_mm.request.options import resolve_options
 from gemma4_mm.spec import ProcessorConfig
 
 CONFIG = ProcessorConfig()
@@ -15,8 +15,12 @@ def resolve(**kwargs):
 
 def test_defaults_are_those_of_the_reference():
     options = resolve()
-    assert (options.image_soft_tokens, options.video.max_soft_tokens, options.video.num_frames) == (280, 70, 32)
-    assert options.video.do_sample_frames
+    assert (options.image_soft_tokens, options.video.max_soft_tokens, options.video.sampling.num_frames) == (
+        280,
+        70,
+        32,
+    )
+    assert options.video.sampling.do_sample_frames
     assert (options.text.padding, options.text.side, options.text.truncation) == ("longest", "left", False)
     assert (options.audio.padding, options.audio.max_length) == ("longest", None)
 

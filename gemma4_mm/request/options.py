@@ -8,11 +8,12 @@ error: a misspelt budget must not pass silently.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypedDict, cast
 
 from gemma4_mm.core.outputs import Outputs, resolve_outputs
 from gemma4_mm.core.padding import Padding
 from gemma4_mm.errors import InputError
+from gemma4_mm.media.video import FrameSampling
 from gemma4_mm.spec import ProcessorConfig, check_budget
 
 _SECTIONS: Final = ("text_kwargs", "images_kwargs", "videos_kwargs", "audio_kwargs")
@@ -34,6 +35,34 @@ _FIXED: Final[Mapping[str, tuple[Any, ...]]] = {
     "do_resize": (True,),
     "do_rescale": (True,),
 }
+
+
+class EncodeOptions(TypedDict, total=False):
+    """What a call can set beside its text and media; Hugging Face's names, defaults and meaning, but for the last two.
+
+    `max_soft_tokens`: of images and video frames, one of 70, 140, 280, 560, 1120. `num_frames`, `fps`,
+    `do_sample_frames`, `video_metadata`: see `media.video`. `padding`, `max_length`, `truncation`, `padding_side`,
+    `pad_to_multiple_of`: see `LengthOptions`. The same under `images_kwargs`, `videos_kwargs`, `audio_kwargs` and
+    `text_kwargs` for one modality. `dtype` ("float16", "bfloat16") and `out` (arrays for media tensors by name): see
+    `core.outputs`.
+    """
+
+    max_soft_tokens: int | None
+    num_frames: int | None
+    fps: float | None
+    do_sample_frames: bool | None
+    video_metadata: Any
+    padding: bool | str | None
+    max_length: int | None
+    truncation: bool | str | None
+    padding_side: Literal["left", "right"] | None
+    pad_to_multiple_of: int | None
+    images_kwargs: Mapping[str, Any] | None
+    videos_kwargs: Mapping[str, Any] | None
+    audio_kwargs: Mapping[str, Any] | None
+    text_kwargs: Mapping[str, Any] | None
+    dtype: Any
+    out: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +89,7 @@ class VideoOptions:
     """Budget and frame sampling of videos; see `media.video`."""
 
     max_soft_tokens: int
-    num_frames: int | None
-    fps: float | None
-    do_sample_frames: bool
+    sampling: FrameSampling
     video_metadata: Any
 
 
@@ -148,9 +175,10 @@ def _video_options(section: Mapping[str, Any], *, config: ProcessorConfig) -> Vi
         raise InputError(f"do_sample_frames is {sample!r}; it must be True or False")
     return VideoOptions(
         max_soft_tokens=check_budget(_default(section, "max_soft_tokens", config.video_soft_tokens)),
-        num_frames=config.video_frames if num_frames is None else num_frames,
-        fps=None,
-        do_sample_frames=True if sample is None else sample,
+        sampling=FrameSampling(
+            num_frames=config.video_frames if num_frames is None else num_frames,
+            do_sample_frames=True if sample is None else sample,
+        ),
         video_metadata=section.get("video_metadata"),
     )
 
