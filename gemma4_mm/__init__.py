@@ -1,6 +1,8 @@
 """Gemma 4 12B's multimodal preprocessing, bit-identical to Hugging Face's `Gemma4UnifiedProcessor`, without torch."""
 
 from gemma4_mm.cache import MediaCache
+from gemma4_mm.core.attention.masks import build_masks, describe_masks
+from gemma4_mm.core.prefill.chunks import plan_chunks
 from gemma4_mm.encode.audio import AudioStream
 from gemma4_mm.encode.videos import EncodedFrame, VideoStream
 from gemma4_mm.errors import (
@@ -45,4 +47,7 @@ __all__ = [
     "VideoSize",
     "VideoStream",
     "__version__",
+    "build_masks",
+    "describe_masks",
+    "plan_chunks",
 ]
