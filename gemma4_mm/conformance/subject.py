@@ -199,7 +199,7 @@ def _mask_stages(processor: Processor, case: Case, folder: Path) -> Stages:  # n
     window: int = case.options["sliding_window"]
     stages: dict[str, NDArray[Any]] = {}
     for rule in get_args(MaskRule):
-        specs = describe_masks(types, attention_mask=attention, profile=rule, sliding_window=window)
+        specs = describe_masks(types, attention_mask=attention, rule=rule, sliding_window=window)
         stages[f"mask_sliding_{rule}"] = specs.sliding_attention.dense()[:, 0].view(np.uint8)
         stages[f"mask_global_{rule}"] = specs.full_attention.dense()[:, 0].view(np.uint8)
     segments = [segment for row in range(len(types)) for segment in _segments(types[row], attention[row], row=row)]

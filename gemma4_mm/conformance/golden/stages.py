@@ -96,7 +96,7 @@ def mask_stages(types: NDArray[np.int32], attention: NDArray[np.int32], paramete
     """Both masks under every rule, and the prefill plan of each row."""
     stages: Tensors = {}
     for rule in RULES:
-        masks = build_masks(types, attention_mask=attention, profile=rule, sliding_window=parameters["window"])
+        masks = build_masks(types, attention_mask=attention, rule=rule, sliding_window=parameters["window"])
         stages[f"mask_sliding_{rule}"] = masks.mask_sliding[:, 0].view(np.uint8)
         stages[f"mask_global_{rule}"] = masks.mask_global[:, 0].view(np.uint8)
     segments = [segment for row, values in enumerate(types.tolist()) for segment in _segments(values, row=row)]

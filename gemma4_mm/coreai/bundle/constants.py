@@ -62,7 +62,7 @@ class MultimodalConstants:
         patch_values: width of `pixel_values`.
         samples_per_token: width of `input_features`.
         sample_rate_hz: of the audio.
-        mask_rule: attention rule for which the weights are meant to be run; see `core.masks`.
+        mask_rule: attention rule for which the weights are meant to be run; see `core.attention.mask_rules`.
     """
 
     tokens: TokenIds = field(default_factory=TokenIds)
