@@ -6,13 +6,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.encode.access import Access
 from gemma4_mm.encode.images import encode_images
 from gemma4_mm.encode.videos import encode_videos
 from gemma4_mm.execution import Execution
 from gemma4_mm.limits import Limits
 from gemma4_mm.options import resolve_options
-from gemma4_mm.spec import DEFAULT_PROFILE, IMAGE_SOFT_TOKENS, VIDEO_FRAMES, ProcessorConfig
+from gemma4_mm.releases import DEFAULT_PROFILE
 
 Tensors = dict[str, NDArray[np.generic]]
 """Under Hugging Face's names."""
@@ -45,7 +46,7 @@ def photograph(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
 def clip(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
     """Frames of one video, uint8 `(32, height, width, 3)`."""
     frame = photograph(height_px=height_px, width_px=width_px)
-    return np.stack([np.roll(frame, shift, axis=1) for shift in range(VIDEO_FRAMES)])
+    return np.stack([np.roll(frame, shift, axis=1) for shift in range(DEFAULT_PROFILE.video_frames)])
 
 
 def sound(*, duration_s: float) -> NDArray[np.float32]:
@@ -57,7 +58,7 @@ def sound(*, duration_s: float) -> NDArray[np.float32]:
 def encode_images_with(execution: Execution, images: list[NDArray[np.uint8]]) -> Tensors:
     """Encode images of one call, as `Processor` does after its tokenizer's part."""
     return dict(
-        encode_images(images, max_soft_tokens=IMAGE_SOFT_TOKENS, access=access_with(execution)).tensors,
+        encode_images(images, max_soft_tokens=DEFAULT_PROFILE.image_soft_tokens, access=access_with(execution)).tensors,
     )
 
 

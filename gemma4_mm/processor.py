@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gemma4_mm.assets.find import Assets, find_assets, find_or_fetch_assets
 from gemma4_mm.assets.pinned import PinnedAssets, stamps_of
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.batch import Batch, collect_batch, collect_conversations
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.core.outputs import resolve_outputs
@@ -28,7 +29,7 @@ from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
-from gemma4_mm.spec import DEFAULT_PROFILE, ProcessorConfig, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 
 _RENDERING: Final = ("tools", "documents", "add_generation_prompt", "continue_final_message")
 
@@ -41,7 +42,7 @@ class Processor:
 
     Attributes:
         tokenizer: text to ids and back.
-        config: budgets, frame count and rates.
+        config: budgets and frame count.
         profile: which reference behaviour is reproduced.
         limits: what one media item may cost.
         allow_network: whether media may be named by http(s) URL.
@@ -63,7 +64,7 @@ class Processor:
         self._assets = assets
         self._stamps = stamps_of(assets)
         self.tokenizer = Tokenizer(assets.tokenizer, config=assets.read_tokenizer_config())
-        self.config = config or ProcessorConfig.from_json(assets.read_processor_config())
+        self.config = config or ProcessorConfig.from_json(assets.read_processor_config(), profile=profile)
         self.profile = profile
         self.limits = limits or Limits()
         self.allow_network = allow_network

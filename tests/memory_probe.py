@@ -7,13 +7,14 @@ import json
 import sys
 from pathlib import Path
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS
 from gemma4_mm.encode.access import Access
 from gemma4_mm.encode.audio import encode_audio, stream_audio
 from gemma4_mm.encode.videos import encode_videos, stream_video
 from gemma4_mm.limits import Limits
 from gemma4_mm.options import resolve_options
-from gemma4_mm.spec import DEFAULT_PROFILE, ProcessorConfig
+from gemma4_mm.releases import DEFAULT_PROFILE
 
 ACCESS = Access(profile=DEFAULT_PROFILE, limits=Limits(), allow_network=False)  # the default limits allow four hours
 STATUS = Path("/proc/self/status")

@@ -26,14 +26,7 @@ from gemma4_mm.media.image import load_image
 from gemma4_mm.media.video import load_video
 from gemma4_mm.optional import require
 from gemma4_mm.processor import Processor
-from gemma4_mm.spec import (
-    AUDIO_TOKEN,
-    IMAGE_SOFT_TOKENS,
-    VIDEO_FRAMES,
-    VIDEO_SOFT_TOKENS,
-    VIDEO_TOKEN,
-    MaskRule,
-)
+from gemma4_mm.spec import AUDIO_TOKEN, VIDEO_TOKEN, MaskRule
 
 _TIMESTAMP: Final = re.compile(r"(\d+):(\d\d) <\|image>")
 _KINDS: Final = ("text", "image", "video", "audio")
@@ -107,7 +100,7 @@ class DirectorySubject:
 
 def _image_stages(processor: Processor, case: Case, folder: Path) -> Stages:
     value = given.image_argument(case.inputs, case.options, folder)
-    budget = case.options.get("max_soft_tokens", IMAGE_SOFT_TOKENS)
+    budget = case.options.get("max_soft_tokens", processor.config.image_soft_tokens)
     source = load_image(value, profile=processor.profile)
     grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=budget)
     inputs = processor(images=value, max_soft_tokens=budget)
@@ -128,13 +121,13 @@ def _video_stages(processor: Processor, case: Case, folder: Path) -> Stages:  # 
     inputs = processor(text=VIDEO_TOKEN, videos=[frames], video_metadata=metadata and [metadata], **arguments)
     video = load_video(
         frames,
-        num_frames=options.get("num_frames", VIDEO_FRAMES),
+        num_frames=options.get("num_frames", processor.config.video_frames),
         do_sample_frames=options.get("do_sample_frames", True),
         video_metadata=metadata,
         profile=processor.profile,
     )
     size = {"height_px": video.metadata.height_px, "width_px": video.metadata.width_px}
-    grid = plan_image(**size, max_soft_tokens=options.get("max_soft_tokens", VIDEO_SOFT_TOKENS))
+    grid = plan_image(**size, max_soft_tokens=options.get("max_soft_tokens", processor.config.video_soft_tokens))
     n_frames = len(video.frames)
     return {
         "frame_indices": _int32(video.metadata.frame_indices),

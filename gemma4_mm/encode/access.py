@@ -11,7 +11,7 @@ from gemma4_mm.cache import MediaCache
 from gemma4_mm.errors import InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.limits import Limits
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 
 PlanT = TypeVar("PlanT")
 

@@ -13,7 +13,7 @@ from gemma4_mm.limits import Limits
 from gemma4_mm.media import pillow
 from gemma4_mm.media.bounds import DEFAULT_LIMITS, check_pixels
 from gemma4_mm.media.source import is_encoded, open_source
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 
 _RGBA_CHANNELS: Final = 4
 

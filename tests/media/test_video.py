@@ -19,7 +19,7 @@ from gemma4_mm.errors import Gemma4MMError, InputError, LimitError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media import container
 from gemma4_mm.media.video import load_video, probe_video
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 from gemma4_mm.testing.strategies import decoded_videos
 from tests.media.files import (
     image_bytes,
