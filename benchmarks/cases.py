@@ -13,7 +13,7 @@ from benchmarks import reference
 from benchmarks.vision import MIXED_SIZES, clip, encode_images_with, encode_video_with, photograph, sound
 from gemma4_mm.execution import Execution
 from gemma4_mm.processor import Processor
-from gemma4_mm.spec import IMAGE_SOFT_TOKENS, VIDEO_SOFT_TOKENS
+from gemma4_mm.releases import DEFAULT_PROFILE
 
 QUESTION: Final = "What do you see, and what do you hear? Answer in two sentences."
 
@@ -64,7 +64,7 @@ def video_case() -> Case:
         numba_target=2.2,
         ours=lambda execution: encode_video_with(execution, frames),
         theirs=lambda: reference.hf_video(frames),
-        floor=reference.bare_resize([frames], max_soft_tokens=VIDEO_SOFT_TOKENS),
+        floor=reference.bare_resize([frames], max_soft_tokens=DEFAULT_PROFILE.video_soft_tokens),
         mlx="video",
         arrays=[frames],
     )
@@ -106,7 +106,7 @@ def _images_case(name: str, images: list[NDArray[np.uint8]], *, numpy_target: fl
         numba_target=numba_target,
         ours=lambda execution: encode_images_with(execution, images),
         theirs=lambda: reference.hf_images(images),
-        floor=reference.bare_resize(images, max_soft_tokens=IMAGE_SOFT_TOKENS),
+        floor=reference.bare_resize(images, max_soft_tokens=DEFAULT_PROFILE.image_soft_tokens),
         mlx="images",
         arrays=images,
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gemma4_mm.core.attention.masks import MaskSpecs, build_masks, describe_masks
 from gemma4_mm.spec import SLIDING_WINDOW, TYPE_IMAGE, MaskRule
 
-PROFILES: Final[tuple[MaskRule, ...]] = ("forward", "static")
+RULE_NAMES: Final[tuple[MaskRule, ...]] = ("forward", "static")
 N_TOKENS: Final = 4096
 N_LONG: Final = 262_144
 N_ROWS: Final = 512
@@ -48,13 +48,13 @@ def padding_of(types: NDArray[np.int64]) -> NDArray[np.int64]:
     return valid
 
 
-def build_ours(types: NDArray[np.int64], *, profile: MaskRule) -> dict[str, NDArray[np.bool_]]:
+def build_ours(types: NDArray[np.int64], *, rule: MaskRule) -> dict[str, NDArray[np.bool_]]:
     """Both masks by this package, under HF's names."""
-    masks = build_masks(types, attention_mask=padding_of(types), profile=profile)
+    masks = build_masks(types, attention_mask=padding_of(types), rule=rule)
     return {"full_attention": masks.mask_global, "sliding_attention": masks.mask_sliding}
 
 
-def build_theirs(types: NDArray[np.int64], *, profile: MaskRule) -> Mapping[str, Any]:
+def build_theirs(types: NDArray[np.int64], *, rule: MaskRule) -> Mapping[str, Any]:
     """Both masks by the reference: the model's for `forward`, those of static generation for `static`."""
     import torch
     from transformers.masking_utils import create_masks_for_generate
@@ -69,7 +69,7 @@ def build_theirs(types: NDArray[np.int64], *, profile: MaskRule) -> Mapping[str,
         "cache": None,
         "position_ids": torch.arange(types.shape[1])[None],
     }
-    if profile == "forward":
+    if rule == "forward":
         blocks = get_block_sequence_ids_for_mask(type_ids, device=type_ids.device)
         masks: Mapping[str, Any] = create_masks_for_generate(**arguments, block_sequence_ids=blocks)
     else:
@@ -88,25 +88,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15, help="interleaved runs of each side")
     runs = parser.parse_args(arguments).runs
-    passed = [_compare(profile, runs=runs) for profile in PROFILES]
+    passed = [_compare(rule, runs=runs) for rule in RULE_NAMES]
     passed.append(_measure_long(runs=runs))
     return int(not all(passed))
 
 
-def _compare(profile: MaskRule, *, runs: int) -> bool:
+def _compare(rule: MaskRule, *, runs: int) -> bool:
     import torch
 
     types = image_prompt(N_TOKENS)
-    theirs = build_theirs(types, profile=profile)
-    for layer, mask in build_ours(types, profile=profile).items():
+    theirs = build_theirs(types, rule=rule)
+    for layer, mask in build_ours(types, rule=rule).items():
         if not np.array_equal(mask, theirs[layer].numpy()):
-            raise SystemExit(f"{profile}, {layer}: the masks differ; run the tests")
+            raise SystemExit(f"{rule}, {layer}: the masks differ; run the tests")
     del theirs
     sides: dict[str, Callable[[], object]] = {
-        "ours": lambda: build_ours(types, profile=profile),
+        "ours": lambda: build_ours(types, rule=rule),
         "fill": lambda: fill_two(N_TOKENS),
-        "HF, 1": lambda: build_theirs(types, profile=profile),
-        "HF, 2": lambda: build_theirs(types, profile=profile),
+        "HF, 1": lambda: build_theirs(types, rule=rule),
+        "HF, 2": lambda: build_theirs(types, rule=rule),
     }
     times_ms: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(runs):
@@ -118,7 +118,7 @@ def _compare(profile: MaskRule, *, runs: int) -> bool:
     hf_ratio = min(best["HF, 1"], best["HF, 2"]) / best["ours"]
     fill_ratio = best["ours"] / best["fill"]
     milliseconds = "  ".join(f"{side} {value:.2f} ms" for side, value in best.items())
-    print(f"{profile:8} both masks, {N_TOKENS} tokens: {milliseconds}", flush=True)
+    print(f"{rule:8} both masks, {N_TOKENS} tokens: {milliseconds}", flush=True)
     print(f"{'':8} HF / ours {hf_ratio:.1f}× (at least {_LEAST_HF_RATIO:.0f}×)", end=", ")
     print(f"ours / fill {fill_ratio:.2f}× (at most {_MOST_FILL_RATIO:.0f}×)", flush=True)
     return hf_ratio >= _LEAST_HF_RATIO and fill_ratio <= _MOST_FILL_RATIO

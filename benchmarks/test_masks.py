@@ -10,10 +10,10 @@ from gemma4_mm.inputs import Segment
 from gemma4_mm.spec import MaskRule
 
 
-@pytest.mark.parametrize("profile", ["forward", "static", "deepmind"])
-def test_both_dense_masks(benchmark: BenchmarkFixture, profile: MaskRule) -> None:
+@pytest.mark.parametrize("rule", ["forward", "static", "deepmind"])
+def test_both_dense_masks(benchmark: BenchmarkFixture, rule: MaskRule) -> None:
     """Both masks of 4096 tokens with images."""
-    masks = benchmark(build_ours, image_prompt(N_TOKENS), profile=profile)
+    masks = benchmark(build_ours, image_prompt(N_TOKENS), rule=rule)
     assert masks["full_attention"].shape == (1, 1, N_TOKENS, N_TOKENS)
 
 

@@ -6,12 +6,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.encode.access import Access
 from gemma4_mm.encode.media import open_media, write_media
 from gemma4_mm.execution import Execution
+from gemma4_mm.releases import DEFAULT_PROFILE
 from gemma4_mm.request.batch import Batch, collect_batch
 from gemma4_mm.request.options import resolve_options
-from gemma4_mm.spec import VIDEO_FRAMES, VIDEO_TOKEN, ProcessorConfig
+from gemma4_mm.spec import VIDEO_TOKEN
 
 Tensors = dict[str, NDArray[np.generic]]
 """Under Hugging Face's names."""
@@ -44,7 +46,7 @@ def photograph(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
 def clip(*, height_px: int, width_px: int) -> NDArray[np.uint8]:
     """Frames of one video, uint8 `(32, height, width, 3)`."""
     frame = photograph(height_px=height_px, width_px=width_px)
-    return np.stack([np.roll(frame, shift, axis=1) for shift in range(VIDEO_FRAMES)])
+    return np.stack([np.roll(frame, shift, axis=1) for shift in range(DEFAULT_PROFILE.video_frames)])
 
 
 def sound(*, duration_s: float) -> NDArray[np.float32]:

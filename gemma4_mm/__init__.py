@@ -19,7 +19,8 @@ from gemma4_mm.inputs import AudioLength, ImageSize, ModelInputs, PatchGrid, Seg
 from gemma4_mm.layout import Plan
 from gemma4_mm.limits import Limits
 from gemma4_mm.processor import Processor
-from gemma4_mm.spec import Profile, TokenIds
+from gemma4_mm.releases import Profile
+from gemma4_mm.spec import TokenIds
 from gemma4_mm.version import __version__
 
 __all__ = [

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gemma4_mm.assets.find import Assets, find_assets, find_or_fetch_assets
 from gemma4_mm.assets.pinned import PinnedAssets, stamps_of
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.cache import MediaCache
 from gemma4_mm.calls import HuggingFaceCalls
 from gemma4_mm.core.outputs import resolve_outputs
@@ -29,9 +30,9 @@ from gemma4_mm.layout import Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 from gemma4_mm.request.options import EncodeOptions, resolve_options
 from gemma4_mm.request.read import Rendering, Request, read_messages, read_prompts
-from gemma4_mm.spec import DEFAULT_PROFILE, ProcessorConfig, Profile
 
 
 class Processor(HuggingFaceCalls):
@@ -42,7 +43,7 @@ class Processor(HuggingFaceCalls):
 
     Attributes:
         tokenizer: text to ids and back.
-        config: budgets, frame count and rates.
+        config: budgets and frame count.
         profile: which reference behaviour is reproduced.
         limits: what one media item may cost.
         allow_network: whether media may be named by http(s) URL.
@@ -64,7 +65,7 @@ class Processor(HuggingFaceCalls):
         self._assets = assets
         self._stamps = stamps_of(assets)
         self.tokenizer = Tokenizer(assets.tokenizer, config=assets.read_tokenizer_config())
-        self.config = config or ProcessorConfig.from_json(assets.read_processor_config())
+        self.config = config or ProcessorConfig.from_json(assets.read_processor_config(), profile=profile)
         self.profile = profile
         self.limits = limits or Limits()
         self.allow_network = allow_network

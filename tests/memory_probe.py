@@ -7,15 +7,17 @@ import json
 import sys
 from pathlib import Path
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.core.outputs import DEFAULT_OUTPUTS
 from gemma4_mm.encode.access import Access
-from gemma4_mm.encode.audio import encode_audio, stream_audio
-from gemma4_mm.encode.videos import encode_videos, stream_video
-from gemma4_mm.limits import Limits
+from gemma4_mm.encode.audio import stream_audio
+from gemma4_mm.encode.media import open_media, write_media
+from gemma4_mm.encode.videos import stream_video
+from gemma4_mm.request.batch import collect_batch
 from gemma4_mm.request.options import resolve_options
-from gemma4_mm.spec import DEFAULT_PROFILE, ProcessorConfig
+from gemma4_mm.spec import AUDIO_TOKEN, VIDEO_TOKEN
 
-ACCESS = Access(profile=DEFAULT_PROFILE, limits=Limits(), allow_network=False)  # the default limits allow four hours
+ACCESS = Access()  # the default limits allow four hours
 STATUS = Path("/proc/self/status")
 
 
@@ -29,8 +31,14 @@ def options(num_frames):
     return resolve_options({"num_frames": num_frames}, config=ProcessorConfig())
 
 
+def encode(num_frames, *, text, videos=None, audio=None):
+    batch = collect_batch(text=text, images=None, videos=videos, audio=audio)
+    media = open_media(batch, options(num_frames), ACCESS)
+    return write_media(media, options(num_frames), ACCESS).tensors
+
+
 def encode_sound(path):
-    features = encode_audio([path], length=options(None).audio, access=ACCESS).tensors["input_features"]
+    features = encode(None, text=AUDIO_TOKEN, audio=[path])["input_features"]
     return {"held_bytes": features.nbytes, "n": features.shape[1]}
 
 
@@ -39,7 +47,7 @@ def stream_sound(path):
 
 
 def encode_film(path, num_frames):
-    frames = encode_videos([path], options=options(int(num_frames)).video, access=ACCESS).tensors["pixel_values_videos"]
+    frames = encode(int(num_frames), text=VIDEO_TOKEN, videos=[path])["pixel_values_videos"]
     return {"held_bytes": frames.nbytes, "n": len(frames)}
 
 

@@ -21,23 +21,23 @@ from gemma4_mm.core.attention.masks import describe_masks
 from gemma4_mm.spec import MaskRule
 from gemma4_mm.testing.strategies import padded_rows
 
-PROFILES = get_args(MaskRule)
+RULE_NAMES = get_args(MaskRule)
 
 
 prompts = partial(padded_rows, max_tokens=9)
 
 
-def describe(types, attention, *, profile, window):
-    return describe_masks(types[None], attention_mask=attention[None], profile=profile, sliding_window=window)
+def describe(types, attention, *, rule, window):
+    return describe_masks(types[None], attention_mask=attention[None], rule=rule, sliding_window=window)
 
 
-@given(prompts(), st.integers(1, 20), st.sampled_from(PROFILES), st.sampled_from(LAYERS))
+@given(prompts(), st.integers(1, 20), st.sampled_from(RULE_NAMES), st.sampled_from(LAYERS))
 @settings(max_examples=80)
-def test_the_drawing_is_the_dense_mask(prompt, window, profile, layer):
+def test_the_drawing_is_the_dense_mask(prompt, window, rule, layer):
     types, attention = prompt
-    mask = getattr(describe(types, attention, profile=profile, window=window), layer)
+    mask = getattr(describe(types, attention, rule=rule, window=window), layer)
     title, keys, *lines = draw_text(mask, token_kinds(types, attention)).splitlines()
-    assert title == f"{layer} ({profile}" + (f", W = {window})" if layer == "sliding_attention" else ")")
+    assert title == f"{layer} ({rule}" + (f", W = {window})" if layer == "sliding_attention" else ")")
     letters = ["p" if not kept else LETTERS[kind] for kind, kept in zip(types, attention, strict=True)]
     assert keys.split() == ["".join(letters)]
     for query, line in enumerate(lines):
@@ -48,14 +48,14 @@ def test_the_drawing_is_the_dense_mask(prompt, window, profile, layer):
     assert len(lines) == len(types)
 
 
-@given(prompts(), st.integers(1, 20), st.sampled_from(PROFILES))
+@given(prompts(), st.integers(1, 20), st.sampled_from(RULE_NAMES))
 @settings(max_examples=80)
-def test_the_counts_and_ranges_are_those_of_the_dense_masks(prompt, window, profile):
-    specs = {name: describe(*prompt, profile=name, window=window) for name in PROFILES}
-    report = describe_differences(specs, profile=profile)
+def test_the_counts_and_ranges_are_those_of_the_dense_masks(prompt, window, rule):
+    specs = {name: describe(*prompt, rule=name, window=window) for name in RULE_NAMES}
+    report = describe_differences(specs, rule=rule)
     for layer in LAYERS:
-        base = getattr(specs[profile], layer).dense()[0, 0]
-        for name in PROFILES:
+        base = getattr(specs[rule], layer).dense()[0, 0]
+        for name in RULE_NAMES:
             dense = getattr(specs[name], layer).dense()[0, 0]
             entry = report["layers"][layer][name]
             assert entry["visible_keys"] == dense.sum()
@@ -81,12 +81,12 @@ def paint_slowly(dense, block_ids, kinds, side):
     return np.array(pixels)
 
 
-@given(prompts(), st.integers(1, 20), st.sampled_from(PROFILES), st.sampled_from(LAYERS), st.integers(7, 70))
+@given(prompts(), st.integers(1, 20), st.sampled_from(RULE_NAMES), st.sampled_from(LAYERS), st.integers(7, 70))
 @settings(max_examples=80)
-def test_the_picture_is_the_dense_mask(prompt, window, profile, layer, side_px):
+def test_the_picture_is_the_dense_mask(prompt, window, rule, layer, side_px):
     types, attention = prompt
     kinds = token_kinds(types, attention)
-    mask = getattr(describe(types, attention, profile=profile, window=window), layer)
+    mask = getattr(describe(types, attention, rule=rule, window=window), layer)
     painted = paint_mask(mask, kinds, side_px=side_px)
     expected = paint_slowly(mask.dense()[0, 0], mask.block_ids[0], kinds, min(len(types), side_px))
     # uint8 rounds a mean of up to 100 colours: half a level, and float32's own error at a tie.
@@ -98,7 +98,7 @@ def test_the_picture_is_the_dense_mask(prompt, window, profile, layer, side_px):
 def test_a_long_prompt_is_painted_from_its_specification():
     types = np.repeat([0, 1, 0, 3, 0], [10_000, 280, 60_000, 750, 100_000])
     kinds = token_kinds(types, np.ones_like(types))
-    mask = describe(types, np.ones_like(types), profile="forward", window=1024).full_attention
+    mask = describe(types, np.ones_like(types), rule="forward", window=1024).full_attention
     painted = paint_mask(mask, kinds, side_px=100)
     text, audio = KIND_COLOURS[0], KIND_COLOURS[3]
     assert np.array_equal(painted[99, 50], text)
@@ -130,13 +130,14 @@ def test_a_short_prompt_is_drawn_and_counted(folder, capfd):  # noqa: ARG001 (th
 def test_a_saved_prompt_gives_what_its_messages_give(folder, capfd):
     assert run(["encode", *PHOTO, "-o", "inputs.safetensors", "--json"]) == 0
     capfd.readouterr()
-    assert run(["masks", "--inputs", "inputs.safetensors", "--json", "--profile", "static"]) == 0
+    assert run(["masks", "--inputs", "inputs.safetensors", "--json", "--mask-rule", "static"]) == 0
     saved = json.loads(capfd.readouterr().out)
-    assert run(["masks", *PHOTO, "--json", "--profile", "static"]) == 0
+    assert run(["masks", *PHOTO, "--json", "--mask-rule", "static"]) == 0
     assert json.loads(capfd.readouterr().out) == saved
     inputs = ModelInputs.load(folder / "inputs.safetensors")
-    specs = describe_masks(inputs["mm_token_type_ids"], profile="deepmind")
+    specs = describe_masks(inputs["mm_token_type_ids"], rule="deepmind")
     assert saved["layers"]["full_attention"]["deepmind"]["visible_keys"] == specs.full_attention.dense().sum()
+    assert saved["mask_rule"] == "static"
     assert saved["tokens"] == inputs["input_ids"].shape[1]
 
 
@@ -170,7 +171,7 @@ def test_a_long_prompt_is_not_drawn_as_text_but_as_a_picture(folder, capfd):
     [
         ([*PHOTO, "--inputs", "inputs.safetensors"], "leave FILES"),
         (["--inputs", "nowhere.safetensors"], "No such file"),
-        ([*PHOTO, "--profile", "eager"], "forward, static, deepmind"),
+        ([*PHOTO, "--mask-rule", "eager"], "forward, static, deepmind"),
         ([*PHOTO, "--sliding-window", "0"], "at least 1"),
         ([*PHOTO, "--row", "1"], "counted from 0"),
         ([*PHOTO, "--png", "masks.nope"], "ends in .png"),

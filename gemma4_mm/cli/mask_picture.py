@@ -45,7 +45,7 @@ def draw_picture(specs: MaskSpecs, kinds: NDArray[np.int64], path: Path) -> None
         mask = getattr(specs, layer)
         left, top = _MARGIN_PX + column * (_SIDE_PX + _MARGIN_PX), _MARGIN_PX + _LINE_PX
         window = f", W = {mask.sliding_window}" if layer == "sliding_attention" else ""
-        draw.text((left, _MARGIN_PX // 2), f"{layer}: {mask.profile}{window}, {mask.n_tokens} tokens", fill="black")
+        draw.text((left, _MARGIN_PX // 2), f"{layer}: {mask.rule}{window}, {mask.n_tokens} tokens", fill="black")
         picture = Image.fromarray(paint_mask(mask, kinds, side_px=_SIDE_PX))
         canvas.paste(picture.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.NEAREST), (left, top))
         draw.rectangle((left - 1, top - 1, left + _SIDE_PX, top + _SIDE_PX), outline="black")

@@ -21,22 +21,22 @@ def draw_text(mask: AttentionMask, kinds: NDArray[np.int64]) -> str:
     """Draw one mask, a line per query: the key's letter where it is attended to, a dot where it is not."""
     letters = np.array(list(LETTERS))[kinds]
     window = f", W = {mask.sliding_window}" if mask.layer == "sliding_attention" else ""
-    lines = [f"{mask.layer} ({mask.profile}{window})", f"        {''.join(letters)}"]
+    lines = [f"{mask.layer} ({mask.rule}{window})", f"        {''.join(letters)}"]
     for query, row in enumerate(mask.dense()[0, 0]):
         lines.append(f"{query:5} {letters[query]} {''.join(np.where(row, letters, _HIDDEN))}")
     return "\n".join(lines)
 
 
-def describe_differences(specs: Mapping[MaskRule, MaskSpecs], *, profile: MaskRule) -> dict[str, Any]:
-    """A JSON-ready record: per layer and profile the visible keys, and the queries whose keys differ from `profile`'s.
+def describe_differences(specs: Mapping[MaskRule, MaskSpecs], *, rule: MaskRule) -> dict[str, Any]:
+    """A JSON-ready record: per layer and rule the visible keys, and the queries whose keys differ from `rule`'s.
 
     Args:
-        specs: of one row, under every profile.
-        profile: the one that the others are compared with.
+        specs: of one row, under every rule.
+        rule: the one that the others are compared with.
     """
-    report: dict[str, Any] = {"profile": profile, "layers": {}}
+    report: dict[str, Any] = {"mask_rule": rule, "layers": {}}
     for layer in LAYERS:
-        base = getattr(specs[profile], layer)
+        base = getattr(specs[rule], layer)
         entry: dict[str, Any] = {}
         for name, both in specs.items():
             mask = getattr(both, layer)
@@ -51,16 +51,16 @@ def describe_differences(specs: Mapping[MaskRule, MaskSpecs], *, profile: MaskRu
 
 def format_differences(report: Mapping[str, Any]) -> str:
     """The same record as lines for a terminal."""
-    profile, lines = report["profile"], []
+    rule, lines = report["mask_rule"], []
     for layer, entry in report["layers"].items():
-        base = entry[profile]["visible_keys"]
+        base = entry[rule]["visible_keys"]
         lines.append(layer)
         for name, values in entry.items():
             line = f"  {name:9} {values['visible_keys']:>16,} visible keys"
-            if name != profile and not values["differs_at"]:
-                line += f", the same as {profile}"
-            elif name != profile:
-                line += f" ({values['visible_keys'] - base:+,}), other than {profile} at queries "
+            if name != rule and not values["differs_at"]:
+                line += f", the same as {rule}"
+            elif name != rule:
+                line += f" ({values['visible_keys'] - base:+,}), other than {rule} at queries "
                 line += _format_ranges(values["differs_at"])
             lines.append(line)
     return "\n".join(lines)

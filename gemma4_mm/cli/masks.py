@@ -47,8 +47,8 @@ def masks(
         Path | None, typer.Option("--inputs", help="Tensors that `encode --output` wrote, in place of files and texts.")
     ] = None,
     row: Annotated[int, typer.Option("--row", help="Which row of the batch.")] = 0,
-    profile: Annotated[
-        str, typer.Option("--profile", help=f"Whose rule is drawn: {', '.join(get_args(MaskRule))}.")
+    mask_rule: Annotated[
+        str, typer.Option("--mask-rule", help=f"Whose rule is drawn: {', '.join(get_args(MaskRule))}.")
     ] = "forward",
     sliding_window: Annotated[
         int, typer.Option("--sliding-window", help="Keys that a sliding layer sees, the query's own included.")
@@ -73,24 +73,24 @@ def masks(
         types, attention = plan.mm_token_type_ids, plan.attention_mask
     if not 0 <= row < len(types):
         raise InputError(f"--row is {row}; the batch has {len(types)} rows, counted from 0")
-    _show(types[row], attention[row], profile=profile, sliding_window=sliding_window, png=png, as_json=as_json)
+    _show(types[row], attention[row], mask_rule=mask_rule, sliding_window=sliding_window, png=png, as_json=as_json)
 
 
 def _show(
     types: NDArray[np.int64],
     attention: NDArray[np.int64],
     *,
-    profile: str,
+    mask_rule: str,
     sliding_window: int,
     png: Path | None,
     as_json: bool,
 ) -> None:
     options: dict[str, Any] = {"attention_mask": attention[None], "sliding_window": sliding_window}
-    rule = cast("MaskRule", profile)  # an unknown one is refused by the next call
-    drawn = describe_masks(types[None], profile=rule, **options)
-    specs = {name: describe_masks(types[None], profile=name, **options) for name in get_args(MaskRule)}
+    rule = cast("MaskRule", mask_rule)  # an unknown one is refused by the next call
+    drawn = describe_masks(types[None], rule=rule, **options)
+    specs = {name: describe_masks(types[None], rule=name, **options) for name in get_args(MaskRule)}
     kinds = token_kinds(types, attention)
-    report = {"tokens": len(types), "sliding_window": sliding_window, **describe_differences(specs, profile=rule)}
+    report = {"tokens": len(types), "sliding_window": sliding_window, **describe_differences(specs, rule=rule)}
     if png is not None:
         draw_picture(drawn, kinds, png)
         report["png"] = str(png)

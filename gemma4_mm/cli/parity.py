@@ -11,7 +11,7 @@ import typer
 from gemma4_mm.cli.console import status
 from gemma4_mm.cli.request import open_processor
 from gemma4_mm.errors import InputError
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 
 if TYPE_CHECKING:
     from gemma4_mm.conformance.records import Case, Subject

@@ -12,7 +12,7 @@ from gemma4_mm.errors import InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution, Kernel
 from gemma4_mm.media.kind import media_kind
 from gemma4_mm.processor import Processor
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 
 FilesArgument = Annotated[
     list[Path] | None, typer.Argument(help="Image, audio and video files, in the order in which the prompt shows them.")

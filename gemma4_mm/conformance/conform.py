@@ -14,7 +14,6 @@ from gemma4_mm.conformance.records import STAGES, ParityReport, StageResult
 from gemma4_mm.conformance.run import keep_few_crops
 from gemma4_mm.conformance.tensor_files import read_case
 from gemma4_mm.errors import InputError
-from gemma4_mm.spec import DEFAULT_PROFILE
 
 _FORMULAS: Final = frozenset({"mask_sliding_deepmind", "mask_global_deepmind", "chunk_plan"})
 
@@ -43,7 +42,7 @@ def conform(
         subject=str(directory),
         reference=f"fixtures of transformers {transformers}",
         versions=fixtures.manifest.producers,
-        profile=DEFAULT_PROFILE.name,
+        profile=f"transformers-{transformers}",
         partial=partial,
         results=keep_few_crops(results),
     )

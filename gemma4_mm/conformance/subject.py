@@ -28,14 +28,7 @@ from gemma4_mm.media.image import open_image
 from gemma4_mm.media.video import FrameSampling, open_video
 from gemma4_mm.optional import require
 from gemma4_mm.processor import Processor
-from gemma4_mm.spec import (
-    AUDIO_TOKEN,
-    IMAGE_SOFT_TOKENS,
-    VIDEO_FRAMES,
-    VIDEO_SOFT_TOKENS,
-    VIDEO_TOKEN,
-    MaskRule,
-)
+from gemma4_mm.spec import AUDIO_TOKEN, VIDEO_TOKEN, MaskRule
 
 _TIMESTAMP: Final = re.compile(r"(\d+):(\d\d) <\|image>")
 _KINDS: Final = ("text", "image", "video", "audio")
@@ -109,7 +102,7 @@ class DirectorySubject:
 
 def _image_stages(processor: Processor, case: Case, folder: Path) -> Stages:
     value = given.image_argument(case.inputs, case.options, folder)
-    budget = case.options.get("max_soft_tokens", IMAGE_SOFT_TOKENS)
+    budget = case.options.get("max_soft_tokens", processor.config.image_soft_tokens)
     source = open_image(value, access=MediaAccess(profile=processor.profile)).decode()
     grid = plan_image(height_px=source.height_px, width_px=source.width_px, max_soft_tokens=budget)
     inputs = processor(images=value, max_soft_tokens=budget)
@@ -131,13 +124,14 @@ def _video_stages(processor: Processor, case: Case, folder: Path) -> Stages:  # 
     video = open_video(
         frames,
         sampling=FrameSampling(
-            num_frames=options.get("num_frames", VIDEO_FRAMES), do_sample_frames=options.get("do_sample_frames", True)
+            num_frames=options.get("num_frames", processor.config.video_frames),
+            do_sample_frames=options.get("do_sample_frames", True),
         ),
         video_metadata=metadata,
         access=MediaAccess(profile=processor.profile),
     )
     size = {"height_px": video.metadata.height_px, "width_px": video.metadata.width_px}
-    grid = plan_image(**size, max_soft_tokens=options.get("max_soft_tokens", VIDEO_SOFT_TOKENS))
+    grid = plan_image(**size, max_soft_tokens=options.get("max_soft_tokens", processor.config.video_soft_tokens))
     taken = list(video.frames())
     return {
         "frame_indices": _int32(video.metadata.frame_indices),
@@ -210,7 +204,7 @@ def _mask_stages(processor: Processor, case: Case, folder: Path) -> Stages:  # n
     window: int = case.options["sliding_window"]
     stages: dict[str, NDArray[Any]] = {}
     for rule in get_args(MaskRule):
-        specs = describe_masks(types, attention_mask=attention, profile=rule, sliding_window=window)
+        specs = describe_masks(types, attention_mask=attention, rule=rule, sliding_window=window)
         stages[f"mask_sliding_{rule}"] = specs.sliding_attention.dense()[:, 0].view(np.uint8)
         stages[f"mask_global_{rule}"] = specs.full_attention.dense()[:, 0].view(np.uint8)
     segments = [segment for row in range(len(types)) for segment in _segments(types[row], attention[row], row=row)]

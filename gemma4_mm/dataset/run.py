@@ -22,7 +22,7 @@ from gemma4_mm.errors import InputError
 from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.limits import Limits
 from gemma4_mm.optional import require
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 
 SHARD_SIZE: Final = 32
 _DEFAULTS: Final = {"add_generation_prompt": True}

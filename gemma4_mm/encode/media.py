@@ -14,9 +14,10 @@ from gemma4_mm.encode.images import OpenedImage, open_images, write_images
 from gemma4_mm.encode.videos import OpenedVideo, open_videos, write_videos
 from gemma4_mm.errors import InputError
 from gemma4_mm.layout import MediaPlan
+from gemma4_mm.releases import Profile
 from gemma4_mm.request.batch import Batch
 from gemma4_mm.request.options import CallOptions
-from gemma4_mm.spec import PATCH_VALUES, SAMPLES_PER_TOKEN, MediaKind, Profile
+from gemma4_mm.spec import PATCH_VALUES, SAMPLES_PER_TOKEN, MediaKind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Final
 
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.bounds import DEFAULT_LIMITS
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from gemma4_mm.media import pillow
 from gemma4_mm.media.access import DEFAULT_ACCESS, MediaAccess
 from gemma4_mm.media.bounds import check_pixels
 from gemma4_mm.media.source import Source, is_encoded, open_source
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 
 _RGBA_CHANNELS: Final = 4
 

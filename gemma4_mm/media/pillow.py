@@ -16,7 +16,7 @@ from gemma4_mm.media.arrow import view_pixels
 from gemma4_mm.media.bounds import check_pixels
 from gemma4_mm.media.quiet import ignore_decoder_notes, ignore_pillow_warnings
 from gemma4_mm.optional import require
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 
 UPRIGHT: Final = 1  # EXIF orientation of an image that is stored as it is shown
 _ORIENTATION_TAG: Final = 0x0112

@@ -20,7 +20,7 @@ from gemma4_mm.media.frames import Frames, as_frames
 from gemma4_mm.media.image import ImageSource, open_image
 from gemma4_mm.media.metadata import GivenMetadata, VideoMetadata, read_metadata
 from gemma4_mm.media.source import Source, is_encoded, open_source
-from gemma4_mm.spec import DEFAULT_FPS, Profile
+from gemma4_mm.releases import Profile
 
 Timestamps = Literal["index", "presentation"]
 Rotation = Literal["applied", "ignored"]
@@ -182,7 +182,7 @@ def _file_metadata(
     source: Source, header: VideoHeader, sampling: _Sampling, *, timestamps: Timestamps, rotation: Rotation
 ) -> VideoMetadata:
     indices = sampling.choose(total_frames=header.total_frames, video_fps=header.fps, name=source.name)
-    fps = DEFAULT_FPS if header.fps is None else header.fps
+    fps = sampling.profile.unknown_fps if header.fps is None else header.fps
     times = frame_timestamps(indices, video_fps=fps)
     if timestamps == "presentation":
         shown = container.presentation_times(source, header=header)
@@ -256,7 +256,7 @@ def _frames_metadata(frames: Frames, given: GivenMetadata | None, sampling: _Sam
         check_frames(len(indices), name=frames.label, limits=sampling.limits)
     if known_fps is not None:
         check_seconds(total_frames / known_fps, name=frames.label, limits=sampling.limits)
-    fps = DEFAULT_FPS if known_fps is None else known_fps
+    fps = sampling.profile.unknown_fps if known_fps is None else known_fps
     return VideoMetadata(
         total_frames=total_frames,
         fps=fps,

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from gemma4_mm.errors import InputError
 from gemma4_mm.prompt.plain import bounded_nesting, to_dicts
-from gemma4_mm.spec import DEFAULT_PROFILE, MediaKind, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
+from gemma4_mm.spec import MediaKind
 
 _MEDIA_TYPES: Final[Mapping[str, MediaKind]] = {
     "image": "image",

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict, cast
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.core.outputs import Outputs, resolve_outputs
 from gemma4_mm.core.padding import Padding
 from gemma4_mm.errors import InputError
 from gemma4_mm.media.video import FrameSampling
-from gemma4_mm.spec import ProcessorConfig, check_budget
+from gemma4_mm.spec import check_budget
 
 _SECTIONS: Final = ("text_kwargs", "images_kwargs", "videos_kwargs", "audio_kwargs")
 _LENGTH_KEYS: Final = frozenset({"padding", "max_length", "truncation", "pad_to_multiple_of"})

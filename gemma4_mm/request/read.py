@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
+from gemma4_mm.releases import Profile
 from gemma4_mm.request.batch import Batch, collect_batch, collect_conversations
 from gemma4_mm.request.options import CallOptions, resolve_options
-from gemma4_mm.spec import ProcessorConfig, Profile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from gemma4_mm.dataset.pool import encode_locally
 from gemma4_mm.dataset.requests import scan_requests
 from gemma4_mm.dataset.shard import Shard, is_finished, shard_path
 from gemma4_mm.dataset.worker import Job, ShardReport
-from gemma4_mm.spec import DEFAULT_PROFILE
+from gemma4_mm.releases import DEFAULT_PROFILE
 from tests.dataset.files import OPTIONS, contents, read_lines, request, write_requests
 
 SHARD_SIZE = 3

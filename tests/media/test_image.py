@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gemma4_mm.errors import Gemma4MMError, InputError, LimitError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.image import RgbaRows
 from gemma4_mm.media.quiet import ignore_pillow_warnings
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 from gemma4_mm.testing.strategies import IMAGE_MODES, ambiguous_arrays, in_mode
 from tests.media.files import image_bytes, oriented, photo, png_chunk, scene
 from tests.media.loading import image_size, load_image
@@ -166,7 +167,7 @@ def test_older_profiles_drop_alpha_and_ignore_exif():
     assert np.array_equal(read(load_image(palette, profile=Profile.transformers("5.19"))), opaque)
     assert np.array_equal(read(load_image(palette)), np.full((9, 7, 3), 255, np.uint8))
     sideways = oriented(photo(), "JPEG", 6)
-    ignored = Profile(name="no exif", string_image_exif="ignored")
+    ignored = replace(DEFAULT_PROFILE, name="no exif", string_image_exif="ignored")
     assert read(load_image(sideways, profile=ignored)).shape == (61, 83, 3)
     assert image_size(sideways, profile=ignored).width_px == 83
     assert image_size(sideways).width_px == 61

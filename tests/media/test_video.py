@@ -18,7 +18,7 @@ from PIL import Image
 from gemma4_mm.errors import Gemma4MMError, InputError, LimitError, MediaError
 from gemma4_mm.limits import Limits
 from gemma4_mm.media import container
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 from gemma4_mm.testing.strategies import decoded_videos
 from tests.media.files import (
     image_bytes,

@@ -32,24 +32,24 @@ def prompts(draw, *, padding=True):
     return make_prompt(*parts, seed=draw(st.integers(0, 999)))
 
 
-def our_masks(types, *, profile, attention=None, past=0, implementation="sdpa"):
+def our_masks(types, *, rule, attention=None, past=0, implementation="sdpa"):
     """Both masks as the dict of 4-D tensors that the model takes."""
     import torch
 
-    specs = describe_masks(types, attention_mask=attention, profile=profile, sliding_window=WINDOW, past_length=past)
+    specs = describe_masks(types, attention_mask=attention, rule=rule, sliding_window=WINDOW, past_length=past)
     masks = {layer: getattr(specs, layer).dense() for layer in ("full_attention", "sliding_attention")}
     if implementation == "eager":
         masks = {layer: to_additive(mask) for layer, mask in masks.items()}
     return {layer: torch.from_numpy(mask) for layer, mask in masks.items()}
 
 
-def reference_logits(prompt, *, profile, implementation):
+def reference_logits(prompt, *, rule, implementation):
     """Logits under the model's own masks: its forward's, or those that static generation makes."""
     import torch
 
     model = tiny_model(implementation)
     types = torch.from_numpy(prompt.types)
-    if profile == "forward":
+    if rule == "forward":
         return model(**prompt.tensors, mm_token_type_ids=types).logits
     masks = model.create_masks_for_generate(
         config=model.config,
@@ -63,31 +63,30 @@ def reference_logits(prompt, *, profile, implementation):
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("profile", ["forward", "static"])
+@pytest.mark.parametrize("rule", ["forward", "static"])
 @given(prompt=prompts())
 @settings(max_examples=100)
-def test_our_masks_give_the_same_bits_of_logits(prompt, profile, implementation):
+def test_our_masks_give_the_same_bits_of_logits(prompt, rule, implementation):
     import torch
 
-    theirs = reference_logits(prompt, profile=profile, implementation=implementation)
-    masks = our_masks(prompt.types, profile=profile, attention=prompt.attention, implementation=implementation)
+    theirs = reference_logits(prompt, rule=rule, implementation=implementation)
+    masks = our_masks(prompt.types, rule=rule, attention=prompt.attention, implementation=implementation)
     ours = tiny_model(implementation)(**{**prompt.tensors, "attention_mask": masks}).logits
     assert torch.equal(ours, theirs)
 
 
 def test_the_rules_give_different_logits():
     forward, static = (
-        reference_logits(make_prompt(*LONG_BLOCK), profile=profile, implementation="sdpa")
-        for profile in ("forward", "static")
+        reference_logits(make_prompt(*LONG_BLOCK), rule=rule, implementation="sdpa") for rule in ("forward", "static")
     )
     assert (forward - static).abs().max() > 1e-3
 
 
-def generate(prompt, *, profile):
+def generate(prompt, *, rule):
     """The model's own greedy tokens: default generation, or with a static cache and no compiler."""
     import torch
 
-    options = {"cache_implementation": "static", "disable_compile": True} if profile == "static" else {}
+    options = {"cache_implementation": "static", "disable_compile": True} if rule == "static" else {}
     tokens = tiny_model().generate(
         **prompt.tensors,
         mm_token_type_ids=torch.from_numpy(prompt.types),
@@ -98,7 +97,7 @@ def generate(prompt, *, profile):
     return tokens[0, prompt.n_tokens :].tolist()
 
 
-def assert_greedy(prompt, cache, logits, expected, *, profile):
+def assert_greedy(prompt, cache, logits, expected, *, rule):
     """Feed the expected tokens one by one, every mask ours: each must be the greedy choice after what came before.
 
     `generate` calls other kernels than a masked call does, so logits differ in their last bits. Where the two best are
@@ -114,7 +113,7 @@ def assert_greedy(prompt, cache, logits, expected, *, profile):
             assert float(row.max() - row[token]) < TIE, f"token {place}: {int(row.argmax())}, expected {token}"
             near_ties += 1
         types = np.pad(prompt.types, ((0, 0), (0, place + 1)))
-        masks = our_masks(types, profile=profile, past=prompt.n_tokens + place)
+        masks = our_masks(types, rule=rule, past=prompt.n_tokens + place)
         logits = tiny_model()(input_ids=torch.tensor([[token]]), attention_mask=masks, cache=cache).logits
     assert near_ties <= MAX_NEAR_TIES
 
@@ -142,43 +141,43 @@ def prefill(prompt, chunks):
     return cache, logits
 
 
-def continue_greedily(prompt, cache, logits, *, profile):
+def continue_greedily(prompt, cache, logits, *, rule):
     """Our own greedy loop after a prefill: every token the argmax, every mask ours."""
     import torch
 
     tokens = [int(logits[0, -1].argmax())]
     while len(tokens) < NEW_TOKENS:
         types = np.pad(prompt.types, ((0, 0), (0, len(tokens))))
-        masks = our_masks(types, profile=profile, past=prompt.n_tokens + len(tokens) - 1)
+        masks = our_masks(types, rule=rule, past=prompt.n_tokens + len(tokens) - 1)
         logits = tiny_model()(input_ids=torch.tensor([tokens[-1:]]), attention_mask=masks, cache=cache).logits
         tokens.append(int(logits[0, -1].argmax()))
     return tokens
 
 
-def plan(prompt, *, profile, max_chunk, **options):
+def plan(prompt, *, rule, max_chunk, **options):
     return plan_chunks(
         prompt.segments,
         max_chunk=max_chunk,
         capacity=999,
         oversize="own_chunk",
-        profile=profile,
+        rule=rule,
         sliding_window=WINDOW,
         **options,
     )
 
 
-@pytest.mark.parametrize("profile", ["forward", "static"])
+@pytest.mark.parametrize("rule", ["forward", "static"])
 @given(prompt=prompts(padding=False), data=st.data())
 @settings(max_examples=40)
-def test_chunked_prefill_gives_the_tokens_of_generate(prompt, profile, data):
-    expected = generate(prompt, profile=profile)
-    whole = plan(prompt, profile=profile, max_chunk=prompt.n_tokens)
+def test_chunked_prefill_gives_the_tokens_of_generate(prompt, rule, data):
+    expected = generate(prompt, rule=rule)
+    whole = plan(prompt, rule=rule, max_chunk=prompt.n_tokens)
     assert len(whole) == 1
-    assert_greedy(prompt, *prefill(prompt, whole), expected, profile=profile)
-    chunks = plan(prompt, profile=profile, max_chunk=data.draw(st.integers(2, 40)))
-    assert_greedy(prompt, *prefill(prompt, chunks), expected, profile=profile)
-    padded = plan(prompt, profile=profile, max_chunk=40, allowed_lengths=(8, 24, 40), pad=True)
-    assert_greedy(prompt, *prefill(prompt, padded), expected, profile=profile)
+    assert_greedy(prompt, *prefill(prompt, whole), expected, rule=rule)
+    chunks = plan(prompt, rule=rule, max_chunk=data.draw(st.integers(2, 40)))
+    assert_greedy(prompt, *prefill(prompt, chunks), expected, rule=rule)
+    padded = plan(prompt, rule=rule, max_chunk=40, allowed_lengths=(8, 24, 40), pad=True)
+    assert_greedy(prompt, *prefill(prompt, padded), expected, rule=rule)
 
 
 NAMED_PROMPTS = {
@@ -197,35 +196,35 @@ NAMED_PROMPTS = {
 }
 
 
-@pytest.mark.parametrize("profile", ["forward", "static"])
+@pytest.mark.parametrize("rule", ["forward", "static"])
 @pytest.mark.parametrize("name", NAMED_PROMPTS)
-def test_greedy_tokens_are_those_of_generate(name, profile):
+def test_greedy_tokens_are_those_of_generate(name, rule):
     """Without any allowance for ties: the tokens themselves. No choice was closer than 7e-5, ten times the noise."""
     prompt = make_prompt(*NAMED_PROMPTS[name])
-    expected = generate(prompt, profile=profile)
+    expected = generate(prompt, rule=rule)
     for max_chunk in (prompt.n_tokens, 31):
-        prefilled = prefill(prompt, plan(prompt, profile=profile, max_chunk=max_chunk))
-        assert continue_greedily(prompt, *prefilled, profile=profile) == expected
+        prefilled = prefill(prompt, plan(prompt, rule=rule, max_chunk=max_chunk))
+        assert continue_greedily(prompt, *prefilled, rule=rule) == expected
 
 
 def test_the_two_rules_generate_different_tokens():
     prompt = make_prompt(*LONG_BLOCK)
-    assert generate(prompt, profile="forward") != generate(prompt, profile="static")
+    assert generate(prompt, rule="forward") != generate(prompt, rule="static")
 
 
 def test_a_whole_prefill_from_chunk_parts_has_the_bits_of_the_models_own():
     import torch
 
     prompt = make_prompt(*LONG_BLOCK)
-    _, logits = prefill(prompt, plan(prompt, profile="forward", max_chunk=prompt.n_tokens))
-    assert torch.equal(logits, reference_logits(prompt, profile="forward", implementation="sdpa"))
+    _, logits = prefill(prompt, plan(prompt, rule="forward", max_chunk=prompt.n_tokens))
+    assert torch.equal(logits, reference_logits(prompt, rule="forward", implementation="sdpa"))
 
 
 def test_a_cut_block_differs():
     """The check can fail: the same chunks, but one more cut, inside the image."""
     prompt = make_prompt(*LONG_BLOCK)
-    _, whole = prefill(prompt, plan(prompt, profile="forward", max_chunk=prompt.n_tokens))
-    good = plan(prompt, profile="forward", max_chunk=30)
+    _, whole = prefill(prompt, plan(prompt, rule="forward", max_chunk=prompt.n_tokens))
+    good = plan(prompt, rule="forward", max_chunk=30)
     assert [chunk.tokens.stop for chunk in good] == [30, 60]
     _, logits = prefill(prompt, good)
     assert (logits[:, -1] - whole[:, -1]).abs().max() < 1e-4

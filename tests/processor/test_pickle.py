@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gemma4_mm import AssetError, Execution, Limits, MediaCache, Processor, Profile
-from gemma4_mm.spec import ProcessorConfig
+from gemma4_mm.assets.processor_config import ProcessorConfig
 
 MESSAGES = [
     {

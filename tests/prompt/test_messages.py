@@ -11,7 +11,7 @@ import pytest
 
 from gemma4_mm.errors import InputError
 from gemma4_mm.prompt.messages import MediaPart, read_conversations
-from gemma4_mm.spec import Profile
+from gemma4_mm.releases import Profile
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 DATA_URI = "data:image/png;base64,AAAA"

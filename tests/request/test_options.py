@@ -2,9 +2,9 @@
 
 import pytest
 
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.errors import InputError
 from gemma4_mm.request.options import resolve_options
-from gemma4_mm.spec import ProcessorConfig
 
 CONFIG = ProcessorConfig()
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from gemma4_mm.conformance import patterns
 from gemma4_mm.conformance.cases import all_cases
 from gemma4_mm.conformance.cases.audio import audio_case
+from gemma4_mm.conformance.cases.defaults import UNKNOWN_FPS, VIDEO_FRAMES
 from gemma4_mm.conformance.cases.images import image_case
 from gemma4_mm.conformance.golden.png import PNG_MODES, png_bytes
 from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import Case, Stages
 from gemma4_mm.errors import InvariantError
-from gemma4_mm.spec import DEFAULT_FPS, VIDEO_FRAMES, TokenIds
+from gemma4_mm.spec import TokenIds
 
 SELECTION: Final = (
     # images
@@ -215,7 +216,7 @@ def _video_parameters(options: Mapping[str, Any], *, budget: int) -> dict[str, A
     return {
         "max_soft_tokens": budget,
         "num_frames": options.get("num_frames", VIDEO_FRAMES) if sampled else None,
-        "fps": options.get("fps", DEFAULT_FPS),
+        "fps": options.get("fps", UNKNOWN_FPS),
         "frame_indices": options.get("frames_indices"),
     }
 

@@ -22,10 +22,12 @@ from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.inputs import Segment
 from gemma4_mm.media import pillow
 from gemma4_mm.optional import require
-from gemma4_mm.spec import DEFAULT_PROFILE, PATCH_VALUES, MaskRule, TokenIds
+from gemma4_mm.releases import Profile
+from gemma4_mm.spec import PATCH_VALUES, MaskRule, TokenIds
 
 Tensors = dict[str, NDArray[Any]]
 RULES: Final[tuple[MaskRule, ...]] = ("forward", "static", "deepmind")
+_PROFILE: Final = Profile.transformers("5.24")  # of the hashed files, whatever this package's default is
 _RESCALE: Final[Mapping[str, Rescale]] = {"image": "multiply", "video": "divide"}
 
 
@@ -96,7 +98,7 @@ def mask_stages(types: NDArray[np.int32], attention: NDArray[np.int32], paramete
     """Both masks under every rule, and the prefill plan of each row."""
     stages: Tensors = {}
     for rule in RULES:
-        masks = build_masks(types, attention_mask=attention, profile=rule, sliding_window=parameters["window"])
+        masks = build_masks(types, attention_mask=attention, rule=rule, sliding_window=parameters["window"])
         stages[f"mask_sliding_{rule}"] = masks.mask_sliding[:, 0].view(np.uint8)
         stages[f"mask_global_{rule}"] = masks.mask_global[:, 0].view(np.uint8)
     segments = [segment for row, values in enumerate(types.tolist()) for segment in _segments(values, row=row)]
@@ -180,7 +182,7 @@ def _encode(frames: NDArray[np.uint8], *, kind: str, budget: int) -> Tensors:
 
 def _upright(rgba: NDArray[np.uint8], *, orientation: int) -> NDArray[np.uint8]:
     image = require("PIL.Image").fromarray(rgba)
-    rows = pillow.as_rows(image, name="source_rgba", orientation=orientation, profile=DEFAULT_PROFILE)
+    rows = pillow.as_rows(image, name="source_rgba", orientation=orientation, profile=_PROFILE)
     return np.array(rows.rows(0, rows.height_px))
 
 

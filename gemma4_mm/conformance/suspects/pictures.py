@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.conformance.cases.defaults import IMAGE_SOFT_TOKENS, VIDEO_SOFT_TOKENS
 from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import CaseKind
 from gemma4_mm.conformance.suspects.resizes import RESIZES
@@ -20,7 +21,7 @@ from gemma4_mm.core.vision.resize import ArrayRows, resize_rgb
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid
 from gemma4_mm.optional import require
-from gemma4_mm.spec import IMAGE_SOFT_TOKENS, MERGED_PATCH_PX, PATCH_VALUES, SOFT_TOKEN_BUDGETS, VIDEO_SOFT_TOKENS
+from gemma4_mm.spec import MERGED_PATCH_PX, PATCH_VALUES, SOFT_TOKEN_BUDGETS
 
 Rgb = NDArray[np.uint8]
 _VISION: Final[tuple[CaseKind, ...]] = ("image", "video")

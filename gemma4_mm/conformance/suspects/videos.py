@@ -6,9 +6,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gemma4_mm.conformance.cases.defaults import UNKNOWN_FPS
 from gemma4_mm.conformance.suspects.scene import Scene, Theory
 from gemma4_mm.core.video.sampling import sample_frame_indices
-from gemma4_mm.spec import DEFAULT_FPS, Profile
+from gemma4_mm.releases import Profile
 
 _FLOAT_STEPS: Final = Profile.transformers("5.17")
 
@@ -52,16 +53,16 @@ def _choice_theory(name: str, words: str, choose: Callable[[int, int], NDArray[A
 
 
 def _seconds(scene: Scene) -> NDArray[np.float64]:
-    fps: float = scene.case.options.get("fps") or DEFAULT_FPS
+    fps: float = scene.case.options.get("fps") or UNKNOWN_FPS
     return scene.expected["frame_indices"] / fps
 
 
 def _at_24(scene: Scene) -> NDArray[np.float64]:
-    return scene.expected["frame_indices"] / DEFAULT_FPS
+    return scene.expected["frame_indices"] / UNKNOWN_FPS
 
 
 def _inverted(scene: Scene) -> NDArray[np.float64]:
-    fps: float = scene.case.options.get("fps") or DEFAULT_FPS
+    fps: float = scene.case.options.get("fps") or UNKNOWN_FPS
     return scene.expected["frame_indices"] * fps
 
 

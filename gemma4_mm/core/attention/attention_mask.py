@@ -24,7 +24,7 @@ class AttentionMask:
 
     Attributes:
         layer: `full_attention` or `sliding_attention`, as in HF's `layer_types`.
-        profile: the rule, see `core.attention.mask_rules`.
+        rule: the rule, see `core.attention.mask_rules`.
         sliding_window: W; `full_attention` does not use it.
         past_length: tokens that a KV cache already holds; the queries are the tokens after them.
         n_keys: key columns: the tokens, or the capacity of the KV cache.
@@ -35,7 +35,7 @@ class AttentionMask:
     """
 
     layer: LayerKind
-    profile: MaskRule
+    rule: MaskRule
     sliding_window: int
     past_length: int
     n_keys: int

@@ -18,7 +18,7 @@ class MaskArguments:
     Attributes:
         types: integers `(batch, tokens)`, all in 0…3.
         valid_keys: bool `(batch, tokens)`; None if every token is valid.
-        profile: a known rule.
+        rule: a known rule.
         sliding_window: at least 1.
         past_length: below the tokens.
         n_keys: at least the tokens.
@@ -27,7 +27,7 @@ class MaskArguments:
 
     types: NDArray[np.integer]
     valid_keys: NDArray[np.bool_] | None
-    profile: MaskRule
+    rule: MaskRule
     sliding_window: int
     past_length: int
     n_keys: int
@@ -38,7 +38,7 @@ def check_arguments(
     mm_token_type_ids: ArrayLike,
     *,
     attention_mask: ArrayLike | None,
-    profile: MaskRule,
+    rule: MaskRule,
     sliding_window: int,
     past_length: int,
     capacity: int | None,
@@ -51,8 +51,8 @@ def check_arguments(
     """
     types = _check_types(mm_token_type_ids)
     n_tokens = types.shape[1]
-    if profile not in get_args(MaskRule):
-        raise InputError(f"mask profile {profile!r} is unknown; choose one of {', '.join(get_args(MaskRule))}")
+    if rule not in get_args(MaskRule):
+        raise InputError(f"mask rule {rule!r} is unknown; choose one of {', '.join(get_args(MaskRule))}")
     if sliding_window < 1:
         raise InputError(f"sliding_window is {sliding_window}; it must be at least 1; the model's own is 1024")
     n_keys = n_tokens if capacity is None else capacity
@@ -74,11 +74,11 @@ def check_arguments(
     return MaskArguments(
         types=types,
         valid_keys=None if attention_mask is None else _check_attention(attention_mask, types),
-        profile=profile,
+        rule=rule,
         sliding_window=sliding_window,
         past_length=past_length,
         n_keys=n_keys,
-        position_ids=None if position_ids is None else _check_positions(position_ids, types, profile),
+        position_ids=None if position_ids is None else _check_positions(position_ids, types, rule),
     )
 
 
@@ -129,9 +129,7 @@ def _check_attention(attention_mask: ArrayLike, types: NDArray[np.integer]) -> N
     return None if valid.all() else valid
 
 
-def _check_positions(
-    position_ids: ArrayLike, types: NDArray[np.integer], profile: MaskRule
-) -> NDArray[np.integer] | None:
+def _check_positions(position_ids: ArrayLike, types: NDArray[np.integer], rule: MaskRule) -> NDArray[np.integer] | None:
     positions = np.asarray(position_ids)
     batch, n_tokens = types.shape
     if positions.shape not in {(1, n_tokens), (batch, n_tokens)} or positions.dtype.kind not in "iu":
@@ -142,7 +140,7 @@ def _check_positions(
     if not is_packed(positions):
         return None
     low, high = int(positions.min()), int(positions.max())
-    if profile == "static" and (low < 0 or high >= n_tokens):
+    if rule == "static" and (low < 0 or high >= n_tokens):
         raise InputError(
             f"position_ids go from {low} to {high}; the static rule looks vision blocks up there, so they must be "
             f"0 to {n_tokens - 1}"

@@ -57,7 +57,7 @@ def describe_masks(
     mm_token_type_ids: ArrayLike,
     *,
     attention_mask: ArrayLike | None = None,
-    profile: MaskRule = "forward",
+    rule: MaskRule = "forward",
     sliding_window: int = SLIDING_WINDOW,
     past_length: int = 0,
     capacity: int | None = None,
@@ -69,29 +69,29 @@ def describe_masks(
         mm_token_type_ids: integers `(batch, tokens)`: 1 image, 2 video, 3 audio, 0 everything else; the cached tokens
             come first.
         attention_mask: `(batch, tokens)`, 0 for padding; None if there is none.
-        profile: `forward` (Hugging Face's model, the default), `static` (its static-cache generation) or `deepmind`.
+        rule: `forward` (Hugging Face's model, the default), `static` (its static-cache generation) or `deepmind`.
         sliding_window: W ≥ 1.
         past_length: tokens at the front of each row that the KV cache already holds.
         capacity: key columns, if the KV cache is longer than the tokens; nobody sees the columns beyond them.
         position_ids: `(batch, tokens)` or `(1, tokens)` of packed sequences, which start wherever a step is not +1
             and do not see each other. As in Hugging Face only without padding and past. There, the static rule looks
-            the blocks of a packed row up at positions, hence in its first sequence; the profile `static` does too.
+            the blocks of a packed row up at positions, hence in its first sequence; the rule `static` does too.
 
     Raises:
         InputError: types outside 0…3, shapes that disagree, a window below 1, a past over the tokens or tokens over
-            the capacity, padding inside a vision block, or an unknown profile.
+            the capacity, padding inside a vision block, or an unknown rule.
     """
     arguments = check_arguments(
         mm_token_type_ids,
         attention_mask=attention_mask,
-        profile=profile,
+        rule=rule,
         sliding_window=sliding_window,
         past_length=past_length,
         capacity=capacity,
         position_ids=position_ids,
     )
     runs = find_runs(
-        arguments.types, position_ids=arguments.position_ids, blocks_at_positions=arguments.profile == "static"
+        arguments.types, position_ids=arguments.position_ids, blocks_at_positions=arguments.rule == "static"
     )
     padding = None if arguments.valid_keys is None else _measure_padding(arguments.valid_keys)
     return MaskSpecs(
@@ -104,7 +104,7 @@ def build_masks(
     mm_token_type_ids: ArrayLike,
     *,
     attention_mask: ArrayLike | None = None,
-    profile: MaskRule = "forward",
+    rule: MaskRule = "forward",
     sliding_window: int = SLIDING_WINDOW,
     queries: slice | None = None,
 ) -> Masks:
@@ -113,7 +113,7 @@ def build_masks(
     Args:
         mm_token_type_ids: see `describe_masks`, as the following three.
         attention_mask: 0 for padding.
-        profile: the rule.
+        rule: the rule.
         sliding_window: W.
         queries: the tokens of one prefill call, `slice(past, past + q)`; the keys are then the `past + q` tokens that
             the KV cache holds at its end. None for all tokens.
@@ -122,9 +122,7 @@ def build_masks(
         InputError: as `describe_masks`; or `queries` is empty, has a step, or ends inside a vision block, whose first
             half would then be computed without the second.
     """
-    specs = describe_masks(
-        mm_token_type_ids, attention_mask=attention_mask, profile=profile, sliding_window=sliding_window
-    )
+    specs = describe_masks(mm_token_type_ids, attention_mask=attention_mask, rule=rule, sliding_window=sliding_window)
     block_ids, n_tokens = specs.full_attention.block_ids, specs.full_attention.n_tokens
     start, stop, step = (queries or slice(None)).indices(n_tokens)
     if step != 1:
@@ -190,14 +188,14 @@ def _measure_padding(valid: NDArray[np.bool_]) -> _Padding:
 def _describe(runs: TokenRuns, layer: LayerKind, arguments: MaskArguments, padding: _Padding | None) -> AttentionMask:
     # A window longer than the row hides nothing, and one as long cannot overflow.
     window = min(arguments.sliding_window, runs.block_ids.shape[1])
-    ranges = RULES[arguments.profile](runs, layer, window)
+    ranges = RULES[arguments.rule](runs, layer, window)
     starts, stops = ranges.starts, ranges.stops
     if padding is not None:
         starts = np.maximum(starts, padding.first)
         stops = np.maximum(np.minimum(stops, padding.stop), starts)
     return AttentionMask(
         layer=layer,
-        profile=arguments.profile,
+        rule=arguments.rule,
         sliding_window=arguments.sliding_window,
         past_length=arguments.past_length,
         n_keys=arguments.n_keys,

@@ -35,13 +35,13 @@ class PromptRow:
     Attributes:
         types: `mm_token_type_ids`, int64 `(1, tokens)`.
         valid: bool `(1, tokens)`, False for padding.
-        profile: the mask rule.
+        rule: the mask rule.
         sliding_window: W.
     """
 
     types: NDArray[np.int64]
     valid: NDArray[np.bool_]
-    profile: MaskRule
+    rule: MaskRule
     sliding_window: int
 
 
@@ -83,7 +83,7 @@ class Chunk:
         specs = describe_masks(
             np.pad(self.row.types[:, :stop], padding),
             attention_mask=np.pad(self.row.valid[:, :stop], padding, constant_values=True),
-            profile=self.row.profile,
+            rule=self.row.rule,
             sliding_window=self.row.sliding_window,
         )
         return specs.rows(self.tokens.start, stop + self.padding)

@@ -44,7 +44,7 @@ def plan_chunks(
     allowed_lengths: Collection[int] | None = None,
     pad: bool = False,
     oversize: Oversize = "error",
-    profile: MaskRule = "forward",
+    rule: MaskRule = "forward",
     sliding_window: int = SLIDING_WINDOW,
 ) -> tuple[Chunk, ...]:
     """Cut a row's prefill into the fewest chunks in which no vision block is cut.
@@ -59,14 +59,14 @@ def plan_chunks(
         pad: let a chunk be shorter than its allowed length, which is then reached with padding.
         oversize: what becomes of a vision block longer than `max_chunk` or all allowed lengths: an error, or
             a chunk by itself, of that block's length.
-        profile: mask rule of the chunks' masks.
+        rule: mask rule of the chunks' masks.
         sliding_window: W of the chunks' masks.
 
     Raises:
         InputError: the prompt does not fit into the capacity, the past ends inside a vision block, a block is too
             long, or the allowed lengths do not add up without padding.
     """
-    prompt = _read_row(segments, row=row, profile=profile, sliding_window=sliding_window)
+    prompt = _read_row(segments, row=row, rule=rule, sliding_window=sliding_window)
     n_tokens = prompt.types.shape[1]
     lengths = _check_lengths(allowed_lengths, max_chunk=max_chunk, pad=pad)
     _check_room(n_tokens, past_length=past_length, capacity=capacity)
@@ -104,7 +104,7 @@ class _Piece:
     oversize: bool
 
 
-def _read_row(segments: Sequence[Segment], *, row: int, profile: MaskRule, sliding_window: int) -> PromptRow:
+def _read_row(segments: Sequence[Segment], *, row: int, rule: MaskRule, sliding_window: int) -> PromptRow:
     own = [segment for segment in segments if segment.row == row]
     if not own:
         raise InputError(f"no segment lies in row {row}; choose one of {sorted({s.row for s in segments})}")
@@ -112,7 +112,7 @@ def _read_row(segments: Sequence[Segment], *, row: int, profile: MaskRule, slidi
     return PromptRow(
         types=np.repeat(np.array([_TYPES[segment.kind] for segment in own], np.int64), lengths)[None],
         valid=np.repeat(np.array([segment.kind != "padding" for segment in own]), lengths)[None],
-        profile=profile,
+        rule=rule,
         sliding_window=sliding_window,
     )
 

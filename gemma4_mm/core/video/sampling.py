@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.errors import InputError
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 
 
 def sample_frame_indices(

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import PatchGrid
-from gemma4_mm.spec import IMAGE_SOFT_TOKENS, MERGED_PATCH_PX, check_budget
+from gemma4_mm.releases import DEFAULT_PROFILE
+from gemma4_mm.spec import MERGED_PATCH_PX, check_budget
 
 
-def plan_image(*, height_px: int, width_px: int, max_soft_tokens: int = IMAGE_SOFT_TOKENS) -> PatchGrid:
+def plan_image(*, height_px: int, width_px: int, max_soft_tokens: int = DEFAULT_PROFILE.image_soft_tokens) -> PatchGrid:
     """Choose the largest aspect-preserving grid within the budget; images are scaled up to fill it, too.
 
     A side that would round to 0 becomes one patch, and the other side the whole-number aspect ratio, at most the

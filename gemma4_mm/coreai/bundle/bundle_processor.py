@@ -4,32 +4,35 @@ from dataclasses import replace
 from typing import Any
 
 from gemma4_mm.assets.find import find_assets
+from gemma4_mm.assets.processor_config import ProcessorConfig
 from gemma4_mm.coreai.bundle.bundle import Bundle
 from gemma4_mm.coreai.bundle.constants import FoundConstants
 from gemma4_mm.errors import AssetError, InputError
 from gemma4_mm.processor import Processor
-from gemma4_mm.spec import SAMPLE_RATE_HZ, SAMPLES_PER_TOKEN, ProcessorConfig, TokenIds, check_budget
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
+from gemma4_mm.spec import SAMPLE_RATE_HZ, SAMPLES_PER_TOKEN, TokenIds, check_budget
 
 
-def bundle_processor(bundle: Bundle, **options: Any) -> Processor:
+def bundle_processor(bundle: Bundle, *, profile: Profile = DEFAULT_PROFILE, **options: Any) -> Processor:
     """Open the processor of a bundle.
 
     Default budgets and frame counts are the metadata's where it states them, else `processor_config.json`'s, else the
-    published ones.
+    profile's.
 
     Args:
         bundle: whose tokenizer is read.
-        options: `profile`, `limits` and `allow_network` of `Processor`.
+        profile: the reference behaviour.
+        options: `limits` and `allow_network` of `Processor`.
 
     Raises:
         AssetError: tokenizer files are missing, or metadata and tokenizer contradict each other.
     """
     found, assets = bundle.found_constants, find_assets(bundle.path)
     try:
-        config = _config(found, ProcessorConfig.from_json(assets.read_processor_config()))
+        config = _config(found, ProcessorConfig.from_json(assets.read_processor_config(), profile=profile))
     except InputError as error:
         raise AssetError(f"{bundle.path} asks for what this package cannot prepare: {error}") from error
-    processor = Processor(assets, config=config, **options)
+    processor = Processor(assets, config=config, profile=profile, **options)
     _check_tokens(found, processor.tokenizer.token_ids)
     return processor
 
@@ -37,9 +40,8 @@ def bundle_processor(bundle: Bundle, **options: Any) -> Processor:
 def _config(found: FoundConstants, config: ProcessorConfig) -> ProcessorConfig:
     constants = found.constants
     for name, wanted in (("sample_rate_hz", SAMPLE_RATE_HZ), ("samples_per_token", SAMPLES_PER_TOKEN)):
-        for value in (getattr(constants, name), getattr(config, name)):
-            if value != wanted:
-                raise InputError(f"{name} is {value}; it must be {wanted}")
+        if (value := getattr(constants, name)) != wanted:
+            raise InputError(f"{name} is {value}; it must be {wanted}")
     names = ("image_soft_tokens", "video_soft_tokens", "video_frames")
     stated = {name: getattr(constants, name) for name in names if name in found.places}
     config = replace(config, **stated)

@@ -5,14 +5,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from gemma4_mm.spec import (
-    IMAGE_SOFT_TOKENS,
     PATCH_VALUES,
     SAMPLE_RATE_HZ,
     SAMPLES_PER_TOKEN,
     SLIDING_WINDOW,
     SOFT_TOKEN_BUDGETS,
-    VIDEO_FRAMES,
-    VIDEO_SOFT_TOKENS,
     MaskRule,
     TokenIds,
 )
@@ -20,6 +17,9 @@ from gemma4_mm.spec import (
 BLOCK: Final = "multimodal"  # our key in metadata.json; Apple's readers ignore keys that they do not know
 STOP_IDS: Final = (1, 106, 50)  # generation_config.json eos_token_id: <eos>, <turn|>, <|tool_response>
 SUPPRESSED_IDS: Final = (258_883, 258_882)  # generation_config.json suppress_tokens: eoa, eoi
+IMAGE_SOFT_TOKENS: Final = 280  # processor_config.json image_processor.max_soft_tokens
+VIDEO_SOFT_TOKENS: Final = 70  # video_processor.max_soft_tokens, per frame
+VIDEO_FRAMES: Final = 32  # video_processor.num_frames
 POSITION_TABLE: Final = 1120  # vision_config.mm_posemb_size, entries per axis
 
 # Names under which the same constant travels elsewhere; the first one is what this package writes.
@@ -62,7 +62,7 @@ class MultimodalConstants:
         patch_values: width of `pixel_values`.
         samples_per_token: width of `input_features`.
         sample_rate_hz: of the audio.
-        mask_rule: attention rule for which the weights are meant to be run; see `core.masks`.
+        mask_rule: attention rule for which the weights are meant to be run; see `core.attention.mask_rules`.
     """
 
     tokens: TokenIds = field(default_factory=TokenIds)

@@ -60,7 +60,7 @@ class TokenSequence:
             "allowed_lengths": chunk_lengths,
             "pad": chunk_lengths is not None,
             "oversize": "own_chunk",
-            "profile": mask_rule,
+            "rule": mask_rule,
             "sliding_window": sliding_window,
         }
         plan_chunks([Segment(kind="text", row=0, start=0, stop=1)], **self._plan_options)  # refuses bad lengths now

@@ -8,7 +8,7 @@ import numpy as np
 LAYERS = ("full_attention", "sliding_attention")
 
 
-def twin(layout, *, profile, layer):
+def twin(layout, *, rule, layer):
     """The formulas, one query and one key at a time: bool `(batch, 1, queries, keys)`."""
     batch, length = layout.types.shape
     keys = layout.capacity or length
@@ -20,12 +20,12 @@ def twin(layout, *, profile, layer):
             positions = layout.positions[row % len(layout.positions)].tolist()
             for i in range(1, length):
                 sequences[i] = sequences[i - 1] + (positions[i] != positions[i - 1] + 1)
-            if profile == "static" and any(layout_is_packed(p) for p in layout.positions.tolist()):
+            if rule == "static" and any(layout_is_packed(p) for p in layout.positions.tolist()):
                 looked_up = positions
         for q in range(layout.past, length):
             for k in range(length):
                 together = blocks[looked_up[q]] == blocks[looked_up[k]] >= 0
-                seen = attends(q, k, window=layout.window, together=together, profile=profile, layer=layer)
+                seen = attends(q, k, window=layout.window, together=together, rule=rule, layer=layer)
                 valid = layout.attention is None or layout.attention[row, k] == 1
                 mask[row, 0, q - layout.past, k] = seen and valid and sequences[q] == sequences[k]
     return mask
@@ -35,13 +35,13 @@ def layout_is_packed(positions):
     return any(after != before + 1 for before, after in pairwise(positions))
 
 
-def attends(q, k, *, window, together, profile, layer):
+def attends(q, k, *, window, together, rule, layer):
     """REFERENCE formulas for one query and key; `together`: both in one vision block."""
     if layer == "full_attention":
-        return k <= q or (profile == "forward" and together)
-    if profile == "forward":
+        return k <= q or (rule == "forward" and together)
+    if rule == "forward":
         return (k <= q and k > q - window) or together
-    if profile == "static":
+    if rule == "static":
         return k > q - window and (k <= q or together)
     return abs(q - k) < window and (k <= q or together)
 
@@ -69,13 +69,13 @@ def text_config(window, implementation):
     return config
 
 
-def reference_masks(layout, *, profile):
+def reference_masks(layout, *, rule):
     """Hugging Face's two masks as bool tensors, by layer, and the first key column of each."""
     import torch
 
-    masks = _call_reference(layout, profile=profile, implementation="sdpa")
+    masks = _call_reference(layout, rule=rule, implementation="sdpa")
     if None in masks.values():  # sdpa passes "causal" as a flag; the eager masks are always written out
-        eager = _call_reference(layout, profile=profile, implementation="eager")
+        eager = _call_reference(layout, rule=rule, implementation="eager")
         masks = {layer: eager[layer] == 0 if mask is None else mask for layer, mask in masks.items()}
     assert all(mask.dtype == torch.bool for mask in masks.values())
     sizes = {layer: _cache_of(layout, "sdpa") for layer in LAYERS}
@@ -87,7 +87,7 @@ def reference_masks(layout, *, profile):
     return masks, offsets
 
 
-def _call_reference(layout, *, profile, implementation):
+def _call_reference(layout, *, rule, implementation):
     import torch
     from transformers.masking_utils import create_masks_for_generate
     from transformers.models.gemma4_unified import Gemma4UnifiedForConditionalGeneration
@@ -104,7 +104,7 @@ def _call_reference(layout, *, profile, implementation):
         "cache": _cache_of(layout, implementation),
         "position_ids": torch.from_numpy(positions),
     }
-    if profile == "forward":
+    if rule == "forward":
         blocks = get_block_sequence_ids_for_mask(types, device=types.device)
         return create_masks_for_generate(**arguments, block_sequence_ids=blocks)
     return Gemma4UnifiedForConditionalGeneration.create_masks_for_generate(**arguments, mm_token_type_ids=types)

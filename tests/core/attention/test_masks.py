@@ -15,7 +15,7 @@ from gemma4_mm.errors import InputError
 from gemma4_mm.testing.strategies import MaskLayout, mask_layouts
 from tests.core.attention.mask_layouts import LAYERS, number_blocks, twin
 
-PROFILES = ("forward", "static", "deepmind")
+RULE_NAMES = ("forward", "static", "deepmind")
 DRAWN_TYPES = [[0, 1, 1, 1, 1, 0, 0]]
 
 
@@ -28,20 +28,20 @@ def long_prompt(length, *, block=280, period=300):
 
 @given(layout=mask_layouts())
 @settings(max_examples=120)
-@pytest.mark.parametrize("profile", PROFILES)
-def test_dense_masks_are_the_twins(layout, profile):
-    specs = describe_masks(**layout.arguments, profile=profile)
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_dense_masks_are_the_twins(layout, rule):
+    specs = describe_masks(**layout.arguments, rule=rule)
     for layer in LAYERS:
         mask = getattr(specs, layer).dense()
         assert mask.dtype == np.bool_
-        assert np.array_equal(mask, twin(layout, profile=profile, layer=layer)), layer
+        assert np.array_equal(mask, twin(layout, rule=rule, layer=layer)), layer
 
 
 @given(layout=mask_layouts(), data=st.data())
 @settings(max_examples=150)
 def test_every_view_agrees_with_the_dense_mask(layout, data):
-    profile = data.draw(st.sampled_from(PROFILES))
-    spec = getattr(describe_masks(**layout.arguments, profile=profile), data.draw(st.sampled_from(LAYERS)))
+    rule = data.draw(st.sampled_from(RULE_NAMES))
+    spec = getattr(describe_masks(**layout.arguments, rule=rule), data.draw(st.sampled_from(LAYERS)))
     dense = spec.dense()
     batch, _, queries, keys = dense.shape
 
@@ -103,11 +103,11 @@ def test_a_padding_query_keeps_its_row_and_sees_no_padding():
     assert to_uint8(right.mask_sliding)[0, 0].tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_docstrings_draw_the_rules(profile):
-    drawings = re.findall(r"((?:^ +[01](?: [01])+\n)+)", mask_rules.RULES[profile].__doc__, re.MULTILINE)
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_docstrings_draw_the_rules(rule):
+    drawings = re.findall(r"((?:^ +[01](?: [01])+\n)+)", mask_rules.RULES[rule].__doc__, re.MULTILINE)
     full, sliding = (np.array([line.split() for line in text.splitlines()], int) for text in drawings)
-    masks = build_masks(DRAWN_TYPES, profile=profile, sliding_window=3)
+    masks = build_masks(DRAWN_TYPES, rule=rule, sliding_window=3)
     assert np.array_equal(masks.mask_global[0, 0], full)
     assert np.array_equal(masks.mask_sliding[0, 0], sliding)
 
@@ -127,7 +127,7 @@ def test_runs_are_those_that_their_docstring_shows():
 def test_deepmind_and_static_agree_unless_a_block_is_longer_than_the_window(layout):
     if layout.positions is not None:
         return  # the static rule looks packed blocks up elsewhere
-    static, deepmind = (describe_masks(**layout.arguments, profile=profile) for profile in ("static", "deepmind"))
+    static, deepmind = (describe_masks(**layout.arguments, rule=rule) for rule in ("static", "deepmind"))
     assert np.array_equal(static.full_attention.dense(), deepmind.full_attention.dense())
     longest = max(max(np.bincount([b for b in number_blocks(row) if b >= 0], minlength=1)) for row in layout.types)
     if longest <= layout.window:
@@ -136,7 +136,7 @@ def test_deepmind_and_static_agree_unless_a_block_is_longer_than_the_window(layo
 
 def test_deepmind_and_static_differ_for_a_block_of_1120():
     types = np.ones((1, 1120), np.int64)
-    static, deepmind = (build_masks(types, profile=profile).mask_sliding for profile in ("static", "deepmind"))
+    static, deepmind = (build_masks(types, rule=rule).mask_sliding for rule in ("static", "deepmind"))
     assert static.sum() - deepmind.sum() == 96 * 97 // 2  # the keys that lie 1024 to 1119 ahead
 
 
@@ -188,7 +188,7 @@ BAD_ARGUMENTS = [
     ({"attention_mask": [[2, 1, 1, 1]]}, "values other than 0 and 1"),
     ({"attention_mask": [[0.0, -1e9, 0.0, 0.0]]}, "values other than 0 and 1"),
     ({"sliding_window": 0}, "sliding_window is 0; it must be at least 1"),
-    ({"profile": "fast"}, "'fast' is unknown; choose one of forward, static, deepmind"),
+    ({"rule": "fast"}, "'fast' is unknown; choose one of forward, static, deepmind"),
     ({"past_length": -1}, "past_length is -1 of 4 tokens"),
     ({"past_length": 4}, "at least one new one"),
     ({"past_length": 2, "capacity": 3}, "2 cached and 2 new tokens do not fit into a KV capacity of 3"),
@@ -196,7 +196,7 @@ BAD_ARGUMENTS = [
     ({"position_ids": [[0, 1]]}, "position_ids is int64 (1, 2); it must be integers (1, 4)"),
     ({"position_ids": [[0, 1, 0, 1]], "past_length": 1}, "have neither padding nor past"),
     ({"position_ids": [[0, 1, 0, 1]], "attention_mask": [[1, 1, 1, 1]]}, "have neither padding nor past"),
-    ({"position_ids": [[0, 1, 9, 10]], "profile": "static"}, "position_ids go from 0 to 10"),
+    ({"position_ids": [[0, 1, 9, 10]], "rule": "static"}, "position_ids go from 0 to 10"),
 ]
 
 
@@ -252,10 +252,10 @@ def test_a_long_prompt_costs_memory_for_its_rows_only():
 
 
 def test_a_window_longer_than_the_prompt_hides_nothing():
-    for profile in PROFILES:
-        masks = build_masks(DRAWN_TYPES, profile=profile, sliding_window=2**40)
+    for rule in RULE_NAMES:
+        masks = build_masks(DRAWN_TYPES, rule=rule, sliding_window=2**40)
         hidden = masks.mask_global & ~masks.mask_sliding
-        assert not hidden.any(), profile
+        assert not hidden.any(), rule
 
 
 def test_specs_of_lists_and_narrow_integers_are_the_same():

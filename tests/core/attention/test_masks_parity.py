@@ -11,11 +11,11 @@ from tests.core.attention.mask_layouts import LAYERS, on_reference_columns, refe
 pytestmark = pytest.mark.parity
 
 
-def assert_same_masks(layout, profile):
+def assert_same_masks(layout, rule):
     import torch
 
-    specs = describe_masks(**layout.arguments, profile=profile)
-    masks, offsets = reference_masks(layout, profile=profile)
+    specs = describe_masks(**layout.arguments, rule=rule)
+    masks, offsets = reference_masks(layout, rule=rule)
     assert set(masks) == set(LAYERS)
     for layer in LAYERS:
         ours = on_reference_columns(getattr(specs, layer).dense(), offset=offsets[layer], n_keys=masks[layer].shape[-1])
@@ -34,24 +34,24 @@ def test_static_masks_are_those_of_static_generation(layout):
     assert_same_masks(layout, "static")
 
 
-@pytest.mark.parametrize("profile", ["forward", "static"])
+@pytest.mark.parametrize("rule", ["forward", "static"])
 @pytest.mark.parametrize("window", [64, 1024, 2048])
-def test_long_prompts_with_blocks_beyond_the_window(profile, window):
+def test_long_prompts_with_blocks_beyond_the_window(rule, window):
     types = np.repeat([[0] * 2 + [1], [3, 0, 2]], 700, axis=1)
     types[0, 300:1700] = 1  # 1400 tokens of vision: longer than the model's window
     attention = np.ones_like(types)
     attention[1, :90] = 0
-    assert_same_masks(MaskLayout(types=types, window=window), profile)
-    assert_same_masks(MaskLayout(types=types, window=window, attention=attention), profile)
-    assert_same_masks(MaskLayout(types=types, window=window, past=1900, cache="dynamic"), profile)
-    assert_same_masks(MaskLayout(types=types, window=window, past=100, capacity=2300, cache="static"), profile)
+    assert_same_masks(MaskLayout(types=types, window=window), rule)
+    assert_same_masks(MaskLayout(types=types, window=window, attention=attention), rule)
+    assert_same_masks(MaskLayout(types=types, window=window, past=1900, cache="dynamic"), rule)
+    assert_same_masks(MaskLayout(types=types, window=window, past=100, capacity=2300, cache="static"), rule)
 
 
 def test_build_masks_are_the_models_own():
     import torch
 
     types = np.array([[0, 1, 1, 1, 0, 2, 2, 0, 3, 3]])
-    masks, _ = reference_masks(MaskLayout(types=types, window=2), profile="forward")
+    masks, _ = reference_masks(MaskLayout(types=types, window=2), rule="forward")
     ours = build_masks(types, sliding_window=2)
     assert torch.equal(torch.from_numpy(ours.mask_sliding), masks["sliding_attention"])
     assert torch.equal(torch.from_numpy(ours.mask_global), masks["full_attention"])

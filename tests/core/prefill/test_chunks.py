@@ -136,18 +136,18 @@ def test_lengths_repeat_where_that_costs_no_chunk():
 @given(row=parts(max_parts=8, max_length=9), data=st.data())
 @settings(max_examples=150)
 def test_the_chunks_masks_are_the_rows_of_the_whole(row, data):
-    profile = data.draw(st.sampled_from(["forward", "static", "deepmind"]))
+    rule = data.draw(st.sampled_from(["forward", "static", "deepmind"]))
     window = data.draw(st.integers(1, 20))
     before, after = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))
     segments = make_segments(("padding", before), *row, ("padding", after))
     types = np.array([types_of(segments)])
     valid = np.ones_like(types)
     valid[:, :before] = valid[:, types.shape[1] - after :] = 0
-    whole = build_masks(types, attention_mask=valid, profile=profile, sliding_window=window)
+    whole = build_masks(types, attention_mask=valid, rule=rule, sliding_window=window)
     padded = data.draw(st.booleans())
     lengths = {"allowed_lengths": (2, 5, 9), "pad": True} if padded else {}
     chunks = plan_chunks(
-        segments, max_chunk=9, capacity=99, oversize="own_chunk", profile=profile, sliding_window=window, **lengths
+        segments, max_chunk=9, capacity=99, oversize="own_chunk", rule=rule, sliding_window=window, **lengths
     )
     for kind in ("mask_sliding", "mask_global"):
         union = np.zeros_like(getattr(whole, kind))

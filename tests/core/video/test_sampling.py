@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gemma4_mm.core.video.sampling import format_timestamp, frame_timestamps, sample_frame_indices
 from gemma4_mm.errors import InputError
-from gemma4_mm.spec import DEFAULT_PROFILE, Profile
+from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 from gemma4_mm.testing.strategies import frame_counts
 
 FLOAT_RULE = Profile.transformers("5.17")
