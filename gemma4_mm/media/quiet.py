@@ -1,19 +1,19 @@
 """Keep libraries' warnings off the user's terminal; what they announce is said by our own errors instead.
 
-Both means are process-wide, so they are counted: the first thread to enter switches them on, the last to leave off.
+Both means are process-wide, so their uses are counted: the first thread to enter switches them on, the last to leave
+switches them off.
 """
 
 import logging
-import os
 import re
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Final
 
-_STDERR: Final = 2
+from gemma4_mm.stderr import hold_stderr
+
 _NOTES: Final = re.compile(
     rb"\[src/libmpg123/|Note: |Warning: |\s*$"  # mpg123
     rb"|(_?[A-Z]\w+|tempfile\.tif): .+\.$"  # libtiff: its function, or what Pillow calls the file, and a sentence
@@ -60,26 +60,18 @@ def _without_pillow_warnings() -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-@contextmanager
-def _without_decoder_notes() -> Iterator[None]:
-    with tempfile.TemporaryFile() as capture:
-        original = os.dup(_STDERR)
-        os.dup2(capture.fileno(), _STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(original, _STDERR)
-            os.close(original)
-            capture.seek(0)
-            if kept := b"".join(line for line in capture if not _NOTES.match(line)):
-                os.write(_STDERR, kept)
-
-
 ignore_pillow_warnings: Final = _Shared(_without_pillow_warnings)
 """Drop warnings raised by Pillow's own modules: decompression bombs, broken EXIF, odd TIFF tags."""
 
-ignore_decoder_notes: Final = _Shared(_without_decoder_notes)
-"""Drop what mpg123 (MP3) and libtiff write on damaged files: straight to file descriptor 2, with no switch to stop it.
 
-What anything else writes there meanwhile is held back, and passed on when the last thread leaves.
-"""
+def ignore_decoder_notes() -> AbstractContextManager[None]:
+    """Drop what mpg123 (MP3) and libtiff write on damaged files: straight to file descriptor 2.
+
+    What anything else writes there meanwhile is held back, and passed on when the last thread leaves; see
+    `gemma4_mm.stderr`.
+    """
+    return hold_stderr(_is_note)
+
+
+def _is_note(line: bytes) -> bool:
+    return _NOTES.match(line) is not None
