@@ -24,6 +24,7 @@ from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.layout import MediaPlan, Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
 from gemma4_mm.options import CallOptions, resolve_options
+from gemma4_mm.prompt.control_tokens import ControlTokens, resolve_control_tokens
 from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
@@ -164,6 +165,7 @@ class Processor:
         return_dict: bool = False,
         processor_kwargs: Mapping[str, Any] | None = None,
         sanitize_control_tokens: bool = False,
+        control_tokens: ControlTokens | None = None,
         **kwargs: Any,
     ) -> Any:
         """Render one conversation or a list of them, and encode it with its media.
@@ -179,8 +181,10 @@ class Processor:
             return_tensors: always numpy here.
             return_dict: with `tokenize`, whether to return `ModelInputs`; else `input_ids` alone.
             processor_kwargs: arguments of `__call__`, such as `{"max_soft_tokens": 560}`.
-            sanitize_control_tokens: whether control tokens typed in messages are encoded as plain text. Without it a
-                typed media placeholder is an error.
+            sanitize_control_tokens: HF's name for `control_tokens="plain"`.
+            control_tokens: what becomes of a control token typed anywhere in the arguments: "reference" (the default)
+                is its control id, as in HF, but a media placeholder is an error; "plain" is plain text; "error" is an
+                error.
             kwargs: variables of the template, such as `enable_thinking=True`; others count as `processor_kwargs`.
 
         Returns:
@@ -196,16 +200,18 @@ class Processor:
             raise InputError(
                 f"return_tensors={return_tensors!r} is not supported; wrap the arrays with torch.from_numpy"
             )
-        if sanitize_control_tokens and not tokenize:
+        choice = resolve_control_tokens(control_tokens, sanitize_control_tokens=sanitize_control_tokens)
+        if choice == "plain" and not tokenize:
             raise InputError(
-                "sanitize_control_tokens needs tokenize=True: a plain string cannot tell typed tokens apart"
+                "control_tokens='plain' (sanitize_control_tokens) needs tokenize=True: a plain string cannot tell "
+                "typed tokens apart"
             )
         request = self._read(
             conversation,
             chat_template=chat_template,
             collect_media=tokenize,
             processor_kwargs=processor_kwargs or {},
-            sanitize_control_tokens=sanitize_control_tokens,
+            control_tokens=choice,
             rendering={
                 "tools": tools,
                 "documents": documents,
@@ -252,7 +258,10 @@ class Processor:
                 chat_template=kwargs.pop("chat_template", None),
                 collect_media=True,
                 processor_kwargs=kwargs.pop("processor_kwargs", None) or {},
-                sanitize_control_tokens=kwargs.pop("sanitize_control_tokens", False),
+                control_tokens=resolve_control_tokens(
+                    kwargs.pop("control_tokens", None),
+                    sanitize_control_tokens=kwargs.pop("sanitize_control_tokens", False),
+                ),
                 rendering={name: kwargs.pop(name) for name in _RENDERING if name in kwargs},
                 kwargs=kwargs,
             )
@@ -323,7 +332,7 @@ class Processor:
         chat_template: str | None,
         collect_media: bool,
         processor_kwargs: Mapping[str, Any],
-        sanitize_control_tokens: bool,
+        control_tokens: ControlTokens,
         rendering: Mapping[str, Any],
         kwargs: Mapping[str, Any],
     ) -> "_Request":
@@ -337,11 +346,11 @@ class Processor:
             conversations,
             template=template,
             tokenizer=self.tokenizer,
-            sanitize_control_tokens=sanitize_control_tokens,
+            control_tokens=control_tokens,
             **rendering,
             **variables,
         )
-        batch = collect_conversations(conversations, prompts, marked=sanitize_control_tokens)
+        batch = collect_conversations(conversations, prompts, marked=control_tokens == "plain")
         return _Request(batch=batch, options=options, is_batched=conversations.is_batched)
 
     def _encode(self, batch: Batch, options: CallOptions) -> ModelInputs:
