@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gemma4_mm.errors import InputError
 from gemma4_mm.inputs import ModelInputs
+from gemma4_mm.prompt.control_tokens import ControlTokens, resolve_control_tokens
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.request.read import Rendering, Request
 
@@ -17,7 +18,6 @@ _RENDERING: Final = (
     "documents",
     "add_generation_prompt",
     "continue_final_message",
-    "sanitize_control_tokens",
 )
 
 
@@ -83,6 +83,7 @@ class HuggingFaceCalls(ABC):
         return_dict: bool = False,
         processor_kwargs: Mapping[str, Any] | None = None,
         sanitize_control_tokens: bool = False,
+        control_tokens: ControlTokens | None = None,
         **kwargs: Any,
     ) -> ModelInputs | NDArray[np.int64] | str | list[str]:
         """Render one conversation or a list of them, and encode it with its media.
@@ -98,8 +99,8 @@ class HuggingFaceCalls(ABC):
             return_tensors: always numpy here.
             return_dict: with `tokenize`, whether to return `ModelInputs`; else `input_ids` alone.
             processor_kwargs: arguments of `__call__`, such as `{"max_soft_tokens": 560}`.
-            sanitize_control_tokens: whether control tokens typed in messages are encoded as plain text. Without it a
-                typed media placeholder is an error.
+            sanitize_control_tokens: HF's name for `control_tokens="plain"`.
+            control_tokens: see `encode`; None for "reference".
             kwargs: variables of the template, such as `enable_thinking=True`; others count as `processor_kwargs`.
 
         Returns:
@@ -115,16 +116,18 @@ class HuggingFaceCalls(ABC):
             raise InputError(
                 f"return_tensors={return_tensors!r} is not supported; wrap the arrays with torch.from_numpy"
             )
-        if sanitize_control_tokens and not tokenize:
+        choice = resolve_control_tokens(control_tokens, sanitize_control_tokens=sanitize_control_tokens)
+        if choice == "plain" and not tokenize:
             raise InputError(
-                "sanitize_control_tokens needs tokenize=True: a plain string cannot tell typed tokens apart"
+                "control_tokens='plain' (sanitize_control_tokens) needs tokenize=True: a plain string cannot tell "
+                "typed tokens apart"
             )
         rendering = {
             "tools": tools,
             "documents": documents,
             "add_generation_prompt": add_generation_prompt,
             "continue_final_message": continue_final_message,
-            "sanitize_control_tokens": sanitize_control_tokens,
+            "control_tokens": choice,
         }
         request = self._read_call(
             conversation,
@@ -143,11 +146,14 @@ class HuggingFaceCalls(ABC):
         options = dict(kwargs.pop("processor_kwargs", None) or {})
         variables = dict(kwargs.pop("template_variables", None) or {})
         rendering = {name: kwargs.pop(name) for name in _RENDERING if name in kwargs}
+        choice = resolve_control_tokens(
+            kwargs.pop("control_tokens", None), sanitize_control_tokens=kwargs.pop("sanitize_control_tokens", False)
+        )
         for name, value in kwargs.items():
             (variables if name in template.variables else options)[name] = value
         return self._read_messages(
             conversation,
-            Rendering(template=template, variables=variables, **rendering),
+            Rendering(template=template, variables=variables, control_tokens=choice, **rendering),
             options,
             collect_media=collect_media,
         )

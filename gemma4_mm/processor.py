@@ -28,6 +28,7 @@ from gemma4_mm.execution import DEFAULT_EXECUTION, Execution
 from gemma4_mm.inputs import ModelInputs
 from gemma4_mm.layout import Plan, check_placeholders, lay_out
 from gemma4_mm.limits import Limits
+from gemma4_mm.prompt.control_tokens import ControlTokens, resolve_control_tokens
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
 from gemma4_mm.releases import DEFAULT_PROFILE, Profile
@@ -135,7 +136,7 @@ class Processor(HuggingFaceCalls):
         documents: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = False,
         continue_final_message: bool | str = False,
-        sanitize_control_tokens: bool = False,
+        control_tokens: ControlTokens = "reference",
         chat_template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         **options: Unpack[EncodeOptions],
@@ -148,8 +149,8 @@ class Processor(HuggingFaceCalls):
             documents: documents for templates that show them.
             add_generation_prompt: whether to open the model's turn at the end.
             continue_final_message: whether the model continues the last message.
-            sanitize_control_tokens: whether control tokens typed in messages are encoded as plain text. Without it a
-                typed media placeholder is an error.
+            control_tokens: what becomes of a control token typed anywhere in the arguments: "reference" is its control
+                id, as in Hugging Face, but a media placeholder is an error; "plain" is plain text; "error" is an error.
             chat_template: another Jinja template than the model's own.
             template_variables: such as `{"enable_thinking": True}`.
             options: see `EncodeOptions`.
@@ -165,7 +166,7 @@ class Processor(HuggingFaceCalls):
             documents=documents,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            sanitize_control_tokens=sanitize_control_tokens,
+            control_tokens=resolve_control_tokens(control_tokens),
             variables=template_variables or {},
         )
         return self._encode(self._read_messages(conversation, rendering, options))

@@ -1,9 +1,10 @@
-"""Read conversations to prompts: literal placeholders refused, or control tokens marked, then the template."""
+"""Read conversations to prompts: typed control tokens refused or told apart from the template's, which then renders."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gemma4_mm.prompt.control_tokens import mark_control_tokens
+from gemma4_mm.errors import InputError, plain_text
+from gemma4_mm.prompt.control_tokens import ControlTokens, resolve_control_tokens, typed_token, without_joints
 from gemma4_mm.prompt.messages import ConversationBatch
 from gemma4_mm.prompt.plain import bounded_nesting
 from gemma4_mm.prompt.template import ChatTemplate
@@ -21,6 +22,7 @@ def render_prompts(
     documents: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool = False,
     continue_final_message: bool | str = False,
+    control_tokens: ControlTokens | None = None,
     sanitize_control_tokens: bool = False,
     **variables: Any,
 ) -> tuple[str, ...]:
@@ -36,35 +38,45 @@ def render_prompts(
         documents: dicts of documents.
         add_generation_prompt: whether to open the model's turn at the end.
         continue_final_message: whether, or in which field, the model continues the last message.
-        sanitize_control_tokens: whether control tokens in messages, tools, documents and variables are marked as plain
-            text. The prompts are then for `Tokenizer.encode_marked`. Otherwise a typed media placeholder is an error.
+        control_tokens: what becomes of a control token that stands in messages, tools, documents or variables:
+            "reference": its control id, as in HF, but a media placeholder is an error; "plain": plain text, and the
+            prompts are settled ones, for `Tokenizer.encode_marked`; "error": an error. None for "reference".
+        sanitize_control_tokens: HF's name for `control_tokens="plain"`.
         variables: further template variables.
 
     Returns:
         One prompt per conversation.
 
     Raises:
-        InputError: a typed placeholder, or what the template refuses; see `ChatTemplate.render`.
+        InputError: a typed placeholder or, with "error", control token, or what the template refuses; see
+            `ChatTemplate.render`.
     """
-    chats: list[Any] = [list(conversation.messages) for conversation in batch.conversations]
-    if sanitize_control_tokens:
-        tokens = tokenizer.control_tokens(template.literal_text)
-        chats, tools, documents, variables = (
-            mark_control_tokens(value, tokens) for value in (chats, tools, documents, variables)
-        )
-    else:
-        check_typed_in_messages(batch)
+    choice = resolve_control_tokens(control_tokens, sanitize_control_tokens=sanitize_control_tokens)
+    marks = None if choice == "reference" else tokenizer.marks(template.literal_text)
+    if choice != "plain":
+        refused = None if marks is None else marks.tokens
+        check_typed_in_messages(batch, tokens=refused)
         for name, value in {"tools": tools, "documents": documents, **variables}.items():
-            check_typed(value, where=name)
-    return tuple(
-        template.render(
-            chat,
+            check_typed(value, where=plain_text(name), tokens=refused)
+    prompts = []
+    for conversation in batch.conversations:
+        text = template.render(
+            conversation.messages,
             tools=tools,
             documents=documents,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             special_tokens=tokenizer.special_tokens_map,
+            marks=marks,
             **variables,
         )
-        for chat in chats
-    )
+        if choice == "error":
+            token = typed_token(text)
+            if token is not None:
+                raise InputError(
+                    f"the messages join to the control token {token}; take it out, or pass control_tokens='plain' to "
+                    "have it read as plain text"
+                )
+            text = without_joints(text)
+        prompts.append(text)
+    return tuple(prompts)

@@ -5,37 +5,55 @@ Source of the environment's features: transformers 5.24 `utils/chat_template_uti
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from jinja2 import Template, TemplateError, meta, nodes
+from jinja2 import Template, TemplateError, meta, nodes, pass_environment
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
+from jinja2.filters import do_format
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-# Everything by which a template can fail on the data it is given; Jinja does not wrap Python's own errors.
-RENDER_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+from gemma4_mm.prompt.control_tokens import TokenMarks
+
+_SEARCHES: Final = frozenset(
+    {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "find", "rfind"}
+) | {*("index", "rindex", "count", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix")}
 
 
-@lru_cache(maxsize=16)
-def compile_template(source: str) -> Template:
+@lru_cache(maxsize=32)
+def compile_template(source: str, control_tokens: tuple[str, ...] = ()) -> Template:
     """Compile a template in a sandbox of its own.
 
+    Args:
+        source: Jinja source.
+        control_tokens: tokens that are marked in the template's own text; see `prompt.control_tokens`. Not marked are
+            constants that it compares with or searches for: those look at text that the caller gave.
+
     Raises:
-        TemplateError: the source is not a valid template.
+        TemplateError: the source is not a valid template. Python's compiler can raise its own errors.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControlExtension]
-    )
+    environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControlExtension])
     environment.filters["tojson"] = _to_json
+    environment.filters["format"] = _format
     environment.globals.update(
         raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_DictFactory(), namespace=_CheckedNamespace
     )
-    return environment.from_string(source)
+    tree = environment.parse(source)
+    if control_tokens:
+        environment.makes_characters = False
+        _mark_own_text(tree, TokenMarks(control_tokens))
+    return environment.from_string(tree)
+
+
+def render(template: Template, variables: Mapping[str, Any]) -> str:
+    """Render a compiled template."""
+    return template.render(variables)
 
 
 @lru_cache(maxsize=16)
@@ -50,6 +68,72 @@ def literal_text(source: str) -> str:
     tree = _parse(source)
     constants = {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
     return "\0".join(constants | {node.data for node in tree.find_all(nodes.TemplateData)})
+
+
+def _mark_own_text(tree: nodes.Template, marks: TokenMarks) -> None:
+    searched: set[int] = set()
+    node: Any
+    for node in tree.find_all((nodes.Compare, nodes.Call, nodes.Filter, nodes.Test)):
+        if isinstance(node, nodes.Compare | nodes.Test):
+            searched.update(id(item) for item in node.find_all(nodes.Const))
+        elif isinstance(node, nodes.Filter):
+            searched.update(id(item) for item in node.args[:1] if node.name in ("replace", "trim"))
+        elif isinstance(node.node, nodes.Getattr):
+            whole, first = node.node.attr in _SEARCHES, node.node.attr == "replace"
+            searched.update(id(item) for item in (node.args if whole else node.args[:1] if first else ()))
+    for node in tree.find_all(nodes.TemplateData):
+        node.data = marks.mark(node.data)
+    for node in tree.find_all(nodes.Const):
+        if isinstance(node.value, str) and id(node) not in searched:
+            node.value = marks.mark(node.value)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox; where tokens are marked, numbers and bytes cannot become characters, hence no marks."""
+
+    makes_characters = True
+    intercepted_binops = frozenset({"%"})
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if not self.makes_characters and attr in ("decode", "fromhex", "maketrans", "translate"):
+            return False
+        return bool(super().is_safe_attribute(obj, attr, value))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "%" and isinstance(left, str):
+            self.check_formatted(right)
+        return super().call_binop(context, operator, left, right)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None or self.makes_characters:
+            return wrapped
+
+        def checked(*args: Any, **kwargs: Any) -> str:
+            self.check_formatted((args, kwargs))
+            return wrapped(*args, **kwargs)
+
+        return checked
+
+    def check_formatted(self, values: Any) -> None:
+        """Refuse numbers in the range of the marks, which `%c` would make characters of."""
+        if self.makes_characters:
+            return
+        left = [values]
+        while left:
+            value = left.pop()
+            if isinstance(value, Mapping):
+                left.extend(value.values())
+            elif isinstance(value, list | tuple):
+                left.extend(value)
+            elif isinstance(value, int | float) and 0xD800 <= value < 0xE000:
+                raise SecurityError(f"{value} is not formatted where control tokens are told apart")
+
+
+@pass_environment
+def _format(environment: _Environment, value: str, *args: Any, **kwargs: Any) -> str:
+    environment.check_formatted((args, kwargs))
+    return do_format(value, *args, **kwargs)
 
 
 def _parse(source: str) -> nodes.Template:

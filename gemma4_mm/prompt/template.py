@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from gemma4_mm.errors import AssetError, InputError
+from gemma4_mm.errors import AssetError, InputError, plain_text, shown
 from gemma4_mm.optional import require
+from gemma4_mm.prompt.control_tokens import TokenMarks, without_foreign
 from gemma4_mm.prompt.plain import bounded_nesting, to_plain
 
 # Names under which a message carries its reasoning; the first is the standard one that templates read
@@ -16,6 +17,7 @@ _REASONING_FIELDS: Final = ("reasoning_content", "thinking", "reasoning")
 # Written where the final message ends, and found again in the text; the space shows whether the template trimmed there.
 # The reference's own word: a conversation that holds it is cut at the same place.
 _END_MARK: Final = "CONTINUE_FINAL_MESSAGE_TAG "
+_REASON_CHARS: Final = 1000
 
 
 class ChatTemplate:
@@ -58,6 +60,7 @@ class ChatTemplate:
         add_generation_prompt: bool = False,
         continue_final_message: bool | str = False,
         special_tokens: Mapping[str, str] | None = None,
+        marks: TokenMarks | None = None,
         **variables: Any,
     ) -> str:
         """Render one conversation.
@@ -70,6 +73,8 @@ class ChatTemplate:
             continue_final_message: whether to leave the last message open, so that the model continues it; a string
                 names the field to continue, such as "reasoning_content".
             special_tokens: `bos_token` and its like; `variables` of the same name win.
+            marks: given, the text is a settled one, in which control tokens of the template and those of the arguments
+                are told apart; see `prompt.control_tokens`. `special_tokens` count as the template's.
             variables: further template variables, such as `enable_thinking=True`.
 
         Raises:
@@ -84,37 +89,46 @@ class ChatTemplate:
             )
         _check_dicts("tool", tools, hint="pass its JSON schema (transformers.utils.get_json_schema makes one)")
         _check_dicts("document", documents, hint="pass a dict, such as {'title': …, 'text': …}")
-        chat = [_with_reasoning(message) for message in to_plain(list(messages))]
+        given = to_plain if marks is None else _without_marks
+        own = {name: token if marks is None else marks.mark(token) for name, token in (special_tokens or {}).items()}
+        chat = [_with_reasoning(message) for message in given(list(messages))]
         final_text = self._mark_end(chat, continue_final_message) if continue_final_message else None
         text = self._render(
             {
-                **to_plain({**(special_tokens or {}), **variables}),
+                **own,
+                **given(variables),
                 "messages": chat,
-                "tools": to_plain(tools),
-                "documents": to_plain(documents),
+                "tools": given(tools),
+                "documents": given(documents),
                 "add_generation_prompt": add_generation_prompt,
-            }
+            },
+            marks,
         )
-        return text if final_text is None else _cut_at_mark(text, final_text)
+        text = text if final_text is None else _cut_at_mark(text, final_text)
+        return text if marks is None else marks.settle(text)
 
-    @cached_property
+    @property
     def _compiled(self) -> Any:
+        return self._compile(None)
+
+    def _compile(self, marks: TokenMarks | None) -> Any:
         sandbox = _sandbox()
         try:
-            return sandbox.compile_template(self.source)
-        except sandbox.RENDER_ERRORS as error:
+            return sandbox.compile_template(self.source, () if marks is None else marks.tokens)
+        except Exception as error:  # Jinja and Python's compiler raise whatever they like on a stranger's source
             raise AssetError(
-                f"the chat template is not valid Jinja: {error}; use the chat_template.jinja of google/gemma-4-12B-it"
+                f"the chat template is not valid Jinja: {_reason(error, marks)}; use the chat_template.jinja of "
+                "google/gemma-4-12B-it"
             ) from error
 
-    def _render(self, variables: Mapping[str, Any]) -> str:
-        compiled = self._compiled
+    def _render(self, variables: Mapping[str, Any], marks: TokenMarks | None) -> str:
+        compiled = self._compile(marks)
         try:
-            return str(compiled.render(variables))
-        except _sandbox().RENDER_ERRORS as error:
-            reason = str(error) or type(error).__name__
+            return str(_sandbox().render(compiled, variables))
+        except Exception as error:  # as above: a template can fail by any of Python's errors
             raise InputError(
-                f"the chat template refused the messages: {reason}; check roles, tool calls and the fields it names"
+                f"the chat template refused the messages: {_reason(error, marks)}; check roles, tool calls and the "
+                "fields it names"
             ) from error
 
     def _mark_end(self, chat: list[dict[str, Any]], wanted: bool | str) -> str:
@@ -122,12 +136,12 @@ class ChatTemplate:
         field = wanted if isinstance(wanted, str) else "content"
         final = chat[-1].get(field) if chat else None
         if final is None:
-            raise InputError(f"continue_final_message is set, but the last message has no {field!r} to continue")
+            raise InputError(f"continue_final_message is set, but the last message has no {shown(field)} to continue")
         copies = [field]
         if field in _REASONING_FIELDS:  # held under several names; the template reads whichever it likes
             copies = [name for name in _REASONING_FIELDS if chat[-1].get(name) == final]
         if not any(name in self.source for name in copies):
-            raise InputError(f"continue_final_message is {field!r}, a field that this chat template does not read")
+            raise InputError(f"continue_final_message is {shown(field)}, a field that this chat template does not read")
         places = [(chat[-1], name) for name in copies]
         if isinstance(final, list | tuple):
             places = [(part, "text") for part in final if isinstance(part, dict) and "text" in part][-1:]
@@ -137,6 +151,15 @@ class ChatTemplate:
         for holder, key in places:
             holder[key] = text + _END_MARK
         return text
+
+
+def _without_marks(value: Any) -> Any:
+    return without_foreign(to_plain(value))
+
+
+def _reason(error: Exception, marks: TokenMarks | None) -> str:
+    text = str(error)[:_REASON_CHARS] or type(error).__name__
+    return plain_text(text if marks is None else marks.unmark(text))
 
 
 def _sandbox() -> Any:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gemma4_mm.errors import AssetError, InputError
+from gemma4_mm.errors import AssetError, InputError, plain_text, shown
 from gemma4_mm.optional import require
-from gemma4_mm.prompt.control_tokens import split_marked
+from gemma4_mm.prompt.control_tokens import TokenMarks, split_settled
 from gemma4_mm.spec import (
     AUDIO_TOKEN,
     BOA_TOKEN,
@@ -68,22 +68,24 @@ class Tokenizer:
         return np.array(self._encode(text), np.int64)
 
     def encode_marked(self, text: str) -> NDArray[np.int64]:
-        """Token ids of a text rendered from marked messages, int64 `(tokens,)`; marked control tokens are plain text.
+        """Token ids of a settled text (see `prompt.control_tokens`), int64 `(tokens,)`.
+
+        A run of plain text gets the ids that it has where no added token is recognised, merges included.
 
         Raises:
             InputError: as `encode`, or plain text cannot spell a control token other than by its own id.
         """
-        first, *rest = split_marked(text, self._added_tokens)
-        ids, newline = self._encode(first.text), self._encode("\n")
-        for piece in rest:
-            # Each piece is encoded after a newline, which is then removed, as HF does it
-            encode = self._spell if piece.typed else self._encode
-            piece_ids = encode("\n" + piece.text)
-            fused = piece_ids[: len(newline)] != newline
-            piece_ids = encode(piece.text) if fused else piece_ids[len(newline) :]
-            if piece.typed and self._backend.token_to_id(piece.text) in piece_ids:
-                raise InputError(f"{piece.text} cannot be written as plain text with this tokenizer; take it out")
-            ids += piece_ids
+        ids: list[int] = []
+        for piece in split_settled(text, self._added_tokens):
+            if piece.is_token:
+                ids.append(self._backend.token_to_id(piece.text))
+            elif piece.text:
+                run = self._spell(piece.text)
+                forged = self._added_ids.intersection(run)
+                if forged:
+                    token = shown(self.piece(min(forged)))
+                    raise InputError(f"{token} cannot be written as plain text with this tokenizer; take it out")
+                ids += run
         return np.array(ids, np.int64)
 
     def decode(self, ids: ArrayLike, *, skip_special_tokens: bool = False) -> str:
@@ -151,6 +153,16 @@ class Tokenizer:
             if special or (content in listed if listed is not None else content in template_text and content.strip())
         )
 
+    def marks(self, template_text: str) -> TokenMarks:
+        """Marks of `control_tokens(template_text)`."""
+        return TokenMarks(self.control_tokens(template_text))
+
+    @cached_property
+    def _added_ids(self) -> frozenset[int]:
+        ids = (self._backend.token_to_id(content) for content in self._added_tokens)
+        unknown = self._backend.token_to_id(self.special_tokens_map.get("unk_token", ""))
+        return frozenset(ids) - {unknown}  # plain text may come to the unknown token
+
     @cached_property
     def _added_tokens(self) -> dict[str, bool]:
         """Content of every added token, in the order of ids, and whether it is special."""
@@ -161,19 +173,27 @@ class Tokenizer:
         try:
             return list(self._backend.encode(text, add_special_tokens=False).ids)
         except TypeError as error:
-            raise InputError(
-                f"text of type {type(text).__name__} cannot be tokenised: {error}; pass a str without lone surrogates"
-            ) from error
+            raise InputError(_not_text(text, error)) from error
 
     def _spell(self, text: str) -> list[int]:
         """Ids of `text` as plain text: no added token is recognised in it."""
         backend = self._backend
-        if backend.normalizer is not None:
-            text = backend.normalizer.normalize_str(text)
-        words = [text]
-        if backend.pre_tokenizer is not None:
-            words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-        return [token.id for word in words for token in backend.model.tokenize(word)]
+        try:
+            if backend.normalizer is not None:
+                text = backend.normalizer.normalize_str(text)
+            words = [text]
+            if backend.pre_tokenizer is not None:
+                words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+            return [token.id for word in words for token in backend.model.tokenize(word)]
+        except (TypeError, UnicodeError) as error:
+            raise InputError(_not_text(text, error)) from error
+
+
+def _not_text(text: Any, error: Exception) -> str:
+    return (
+        f"text of type {plain_text(type(text).__name__)} cannot be tokenised: {plain_text(error)}; pass a str without "
+        "lone surrogates"
+    )
 
 
 def _row_of_ids(ids: ArrayLike) -> list[int]:

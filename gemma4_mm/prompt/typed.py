@@ -1,31 +1,37 @@
-"""Media placeholders that a user typed into text: refused, unless control tokens are sanitized."""
+"""Control tokens that a user typed into text: the media placeholders, or all of them, refused with their place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from gemma4_mm.errors import InputError
+from gemma4_mm.errors import InputError, plain_text
 from gemma4_mm.prompt.messages import ConversationBatch
 from gemma4_mm.spec import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
 
 _PLACEHOLDERS: Final = (IMAGE_TOKEN, AUDIO_TOKEN, VIDEO_TOKEN)
 
 
-def check_typed(value: Any, *, where: str) -> None:
-    """Refuse `<|image|>`, `<|audio|>` and `<|video|>` in the strings of `value`, at any depth, keys of dicts included.
+def check_typed(value: Any, *, where: str, tokens: Sequence[str] | None = None) -> None:
+    """Refuse `tokens`, or None for the media placeholders, in the strings of `value`, keys of dicts included.
 
     Raises:
-        InputError: there is one; it would count as a placeholder of its own.
+        InputError: there is one; a placeholder would count as one of the prompt's own.
     """
     for text in _strings(value):
-        typed = next((token for token in _PLACEHOLDERS if token in text), None)
+        refused = _PLACEHOLDERS if tokens is None else tokens
+        typed = next((token for token in refused if token in text), None)
+        if typed is not None and typed not in _PLACEHOLDERS:
+            raise InputError(
+                f"{where} holds the control token {typed}; take it out, or pass control_tokens='plain' to have it read "
+                "as plain text"
+            )
         if typed is not None:
             raise InputError(
                 f"{where} holds the text {typed}, which stands for a media item; take it out and add a media part "
-                "instead, or pass sanitize_control_tokens=True to have it read as plain text"
+                "instead, or pass control_tokens='plain' (sanitize_control_tokens=True) to have it read as plain text"
             )
 
 
-def check_typed_in_messages(batch: ConversationBatch) -> None:
+def check_typed_in_messages(batch: ConversationBatch, *, tokens: Sequence[str] | None = None) -> None:
     """`check_typed` of everything in the messages that a template may write; media sources are not.
 
     Raises:
@@ -37,13 +43,13 @@ def check_typed_in_messages(batch: ConversationBatch) -> None:
             for key, value in message.items():
                 where = f"{place}message {number}"
                 if key != "content":
-                    check_typed(value, where=f"{where}, {key}")
+                    check_typed((key, value), where=f"{where}, {plain_text(key)}", tokens=tokens)
                 elif isinstance(value, str):
-                    check_typed(value, where=where)
+                    check_typed(value, where=where, tokens=tokens)
                 else:
                     for part_number, part in enumerate(value or ()):
                         if part["type"] == "text":
-                            check_typed(part["text"], where=f"{where}, part {part_number}")
+                            check_typed(part["text"], where=f"{where}, part {part_number}", tokens=tokens)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemma4_mm.assets.processor_config import ProcessorConfig
+from gemma4_mm.prompt.control_tokens import ControlTokens
 from gemma4_mm.prompt.messages import read_conversations
 from gemma4_mm.prompt.render import render_prompts
 from gemma4_mm.prompt.template import ChatTemplate
@@ -39,7 +40,7 @@ class Rendering:
         documents: documents for templates that show them.
         add_generation_prompt: whether the model's turn is opened at the end.
         continue_final_message: whether the model continues the last message.
-        sanitize_control_tokens: whether control tokens typed in messages are encoded as plain text.
+        control_tokens: what becomes of control tokens typed in messages.
         variables: of the template.
     """
 
@@ -48,7 +49,7 @@ class Rendering:
     documents: Any = None
     add_generation_prompt: bool = False
     continue_final_message: bool | str = False
-    sanitize_control_tokens: bool = False
+    control_tokens: ControlTokens = "reference"
     variables: Mapping[str, Any]
 
 
@@ -89,8 +90,8 @@ def read_messages(
         documents=rendering.documents,
         add_generation_prompt=rendering.add_generation_prompt,
         continue_final_message=rendering.continue_final_message,
-        sanitize_control_tokens=rendering.sanitize_control_tokens,
+        control_tokens=rendering.control_tokens,
         **rendering.variables,
     )
-    batch = collect_conversations(conversations, prompts, marked=rendering.sanitize_control_tokens)
+    batch = collect_conversations(conversations, prompts, marked=rendering.control_tokens == "plain")
     return Request(batch=batch, options=resolved, is_batched=conversations.is_batched)

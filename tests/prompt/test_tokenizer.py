@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gemma4_mm.assets.find import Assets
 from gemma4_mm.errors import AssetError, InputError
-from gemma4_mm.prompt.control_tokens import mark_control_tokens
+from gemma4_mm.prompt.control_tokens import TokenMarks
 from gemma4_mm.prompt.template import ChatTemplate
 from gemma4_mm.prompt.tokenizer import Tokenizer
 from gemma4_mm.spec import VOCAB_SIZE, TokenIds
@@ -53,29 +53,32 @@ def test_special_tokens_equal_the_oracle(hf_processor: Any, tokenizer: Tokenizer
     assert set(tokenizer.control_tokens(template.literal_text)) == set(expected)
 
 
-@pytest.mark.parity
 @settings(max_examples=400)
-@given(pieces=st.lists(own.texts(*own.CONTROL_TOKENS, max_pieces=3), min_size=1, max_size=5), data=st.data())
-def test_marked_text_equals_the_oracle(
-    hf_processor: Any, tokenizer: Tokenizer, template: ChatTemplate, pieces: list[str], data: st.DataObject
-) -> None:
-    """Marked and bare stretches in any order, as a template may leave them, with lone marks among them."""
-    from transformers.utils.chat_template_utils import encode_marked_chat
+@given(pieces=st.lists(own.texts(*own.CONTROL_TOKENS, max_pieces=3), max_size=5), data=st.data())
+def test_settled_text_equals_its_slow_twin(tokenizer: Tokenizer, pieces: list[str], data: st.DataObject) -> None:
+    """The twin: a tokenizer without the added tokens encodes each whole run of plain text."""
+    marks = tokenizer.marks("")
+    tokens = data.draw(st.lists(st.sampled_from(ALL_TOKENS), min_size=len(pieces), max_size=len(pieces)))
+    text = "".join(piece + marks.mark(token) for piece, token in zip(pieces, tokens, strict=True))
+    expected = []
+    for piece, token in zip(pieces, tokens, strict=True):
+        expected += tokenizer._spell(piece) + tokenizer.encode(token).tolist()
+    assert tokenizer.encode_marked(marks.settle(text)).tolist() == expected
 
-    tokens = tokenizer.control_tokens(template.literal_text)
-    joints = st.sampled_from(["", "\U000f0000", "\U000f0001", "\U000f0001\U000f0000", *own.MEDIA_TOKENS])
-    text = "".join(
-        data.draw(joints) + (mark_control_tokens(piece, tokens) if data.draw(st.booleans()) else piece)
-        for piece in pieces
-    )
-    assert np.array_equal(tokenizer.encode_marked(text), encode_marked_chat(hf_processor.tokenizer, text))
+
+@pytest.mark.parity
+@settings(max_examples=200)
+@given(text=own.texts(*ALL_TOKENS, max_pieces=6))
+def test_plain_text_equals_the_oracle_without_added_tokens(hf_processor: Any, tokenizer: Tokenizer, text: str) -> None:
+    settled = tokenizer.marks("").settle(text)
+    assert tokenizer.encode_marked(settled).tolist() == hf_processor.tokenizer._encode_without_added_tokens(text)
 
 
 def test_every_control_token_can_be_written_as_text(tokenizer: Tokenizer, template: ChatTemplate) -> None:
     tokens = tokenizer.control_tokens(template.literal_text)
     assert set(ALL_TOKENS) <= set(tokens)
     for token in tokens:
-        ids = tokenizer.encode_marked(mark_control_tokens(f"a{token}b", tokens))
+        ids = tokenizer.encode_marked(TokenMarks(tokens).settle(f"a{token}b"))
         assert len(ids) > 3
         assert tokenizer.decode(ids) == f"a{token}b"
 
@@ -152,8 +155,8 @@ def test_control_tokens_are_special_or_listed_or_in_the_template(tmp_path: Path)
 
 def test_a_control_token_that_text_alone_spells_is_an_error(tmp_path: Path) -> None:
     tokenizer = Tokenizer(_tiny(tmp_path, "c"))  # an added token of one character: its spelling is itself
-    with pytest.raises(InputError, match="c cannot be written as plain text"):
-        tokenizer.encode_marked(mark_control_tokens("abc", ["c"]))
+    with pytest.raises(InputError, match="'c' cannot be written as plain text"):
+        tokenizer.encode_marked(TokenMarks(["c"]).settle("abc"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\xff\xfe"])
