@@ -298,4 +298,4 @@ def test_a_bad_command_line_is_one_line(port, capsys, words, message):
 def test_cases_are_chosen_by_kind_too(fixtures, port):
     report = conform(fixtures, port, patterns=["audio"])
     assert {result.kind for result in report.results} == {"audio"}
-    assert report.n_cases == 27
+    assert report.n_cases == 28
