@@ -85,8 +85,9 @@ def test_a_missing_case_is_named(fixtures, port):
     missing = failures(fixtures, port)
     assert [result.stage for result in missing] == list(STAGES["image"])
     assert {result.status for result in missing} == {"missing"}
-    assert (
-        missing[0].message == "case exif-6, stage source_rgb: there is neither exif-6.safetensors nor a folder exif-6"
+    assert missing[0].message == (
+        "case exif-6, stage source_rgb: there is neither exif-6.safetensors nor a folder exif-6; run the port on this "
+        "case"
     )
 
 

@@ -25,6 +25,7 @@ _TRAPS: Final = (
     (22, 385, 1120, "8×139; in float32 another grid"),
     (70, 361, 70, "3×19; in float32, or as f·(H/48), another grid"),
     (7, 250, 70, "1×50; as f·(W/48) or (f/48)·W another grid"),
+    (205, 287, 140, "9×14; as 48·sqrt(B/(H·W)) 10×14"),
     (65, 182, 70, "5×14; with a square root of its own for B and H·W another grid"),
 )
 
@@ -87,6 +88,21 @@ def _videos() -> Iterator[Case]:
         **chosen,
     )
     yield video_case(
+        "video-over-99-minutes",
+        frames[:2],
+        "Minutes of three digits, and of two hours more.",
+        fps=1.0,
+        frames_indices=[6_001, 13_259],
+        **chosen,
+    )
+    yield video_case(
+        "video-14-of-122",
+        patterns.clip(122, 6, 8, seed=8),
+        "14 of 122 frames: i·(T/n) in floating point is below a whole number at one of them.",
+        fps=24.0,
+        num_frames=14,
+    )
+    yield video_case(
         "video-33-frames",
         patterns.clip(33, 6, 8, seed=7),
         "33 frames without sampling: the 32 of the default are no limit.",
@@ -97,7 +113,7 @@ def _videos() -> Iterator[Case]:
 
 
 def _conversations() -> Iterator[Case]:
-    picture, portrait = patterns.texture(60, 90), patterns.texture(90, 40, seed=2)
+    picture, portrait = patterns.texture(60, 90), patterns.texture(90, 30, seed=2)
     clip = patterns.clip(3, 30, 44)
     ask: dict[str, Any] = {"add_generation_prompt": True}
     yield conversation_case(

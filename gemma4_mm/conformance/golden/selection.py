@@ -26,6 +26,7 @@ SELECTION: Final = (
     "image-letters",
     "size-one-pixel",
     "size-one-pixel-tall-long",
+    "size-one-pixel-wide-long",
     "size-five-hundred-by-two",
     "size-extreme-portrait",
     "size-aspect-at-the-budget",
