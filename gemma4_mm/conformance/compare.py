@@ -1,6 +1,6 @@
 """Stage by stage, bit by bit: what differs, how much, where first, and what it looks like."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemma4_mm.conformance.crops import crop_around
+from gemma4_mm.conformance.forms import explain_extra, explain_shape, explain_transposed
 from gemma4_mm.conformance.formulas import find_plan_fault
 from gemma4_mm.conformance.places import describe_place, describe_value
 from gemma4_mm.conformance.records import OUTCOME, STAGES, Case, StageDifference, StageResult, Stages, Suspect
@@ -36,7 +37,13 @@ class Outcome:
 
 
 def compare_case(
-    case: Case, expected: Outcome, actual: Outcome, *, partial: bool = False, likely: Sequence[str] = ()
+    case: Case,
+    expected: Outcome,
+    actual: Outcome,
+    *,
+    partial: bool = False,
+    likely: Sequence[str] = (),
+    search: Callable[[str], bool] = lambda _stage: True,
 ) -> tuple[StageResult, ...]:
     """Compare all stages of a case, in their order.
 
@@ -46,6 +53,7 @@ def compare_case(
         actual: the subject's.
         partial: whether the subject may leave out stages; it may then leave out a case that the reference refuses, too.
         likely: names of suspects to try first.
+        search: asked for each stage that differs: whether all suspects are tried, or the likely ones only.
     """
     if expected.refused is not None or actual.refused is not None or actual.failed is not None:
         return (_compare_outcomes(case, expected, actual, partial=partial),)
@@ -53,7 +61,10 @@ def compare_case(
     known = STAGES[case.kind]
     given = {*expected.stages, *actual.stages}
     names = [*(name for name in known if name in given), *sorted(given.difference(known))]
-    return tuple(_compare_stage(scene, name, is_formula=name in expected.formulas, likely=likely) for name in names)
+    return tuple(
+        _compare_stage(scene, name, is_formula=name in expected.formulas, likely=likely, search=search)
+        for name in names
+    )
 
 
 def _compare_outcomes(case: Case, expected: Outcome, actual: Outcome, *, partial: bool) -> StageResult:
@@ -78,36 +89,43 @@ def _compare_outcomes(case: Case, expected: Outcome, actual: Outcome, *, partial
     return result("error", f"the subject does not refuse it, the reference does ({expected.refused})")
 
 
-def _compare_stage(scene: Scene, stage: str, *, is_formula: bool, likely: Sequence[str]) -> StageResult:
+def _compare_stage(
+    scene: Scene, stage: str, *, is_formula: bool, likely: Sequence[str], search: Callable[[str], bool]
+) -> StageResult:
     case = scene.case
     expected, actual = scene.expected.get(stage), scene.actual.get(stage)
     place = f"case {case.name}, stage {stage}"
     common: dict[str, Any] = {"case": case.name, "kind": case.kind, "stage": stage}
     common["oracle"] = "formula" if is_formula else "transformers"
     if expected is None:
-        return StageResult(**common, status="extra", message=f"{place}: the reference has no such stage")
+        words = explain_extra(stage, scene.actual[stage], scene.expected, scene.actual)
+        return StageResult(**common, status="extra", message=f"{place}: the reference has no such stage; {words}")
     common["n_values"] = int(expected.size)
     if actual is None:
         return StageResult(**common, status="missing", message=f"{place}: the subject does not give it")
     if not _dtypes_agree(expected, actual):
-        words = f"{place} is {actual.dtype}, expected {_dtype_words(expected)}"
+        words = f"{place} is {actual.dtype}, expected {_dtype_words(expected)}; convert it before it is written"
         return StageResult(**common, status="dtype", message=words)
     if stage == "chunk_plan":
         fault = find_plan_fault(case.inputs["token_types"], actual, max_chunk=case.options["max_chunk"])
         message = f"{place}, {fault}" if fault else ""
         return StageResult(**common, status="different" if fault else "equal", message=message)
     if expected.shape != actual.shape:
-        suspects = find_suspects(scene, stage, likely=likely)
-        words = f"{place} has shape {actual.shape}, expected {expected.shape}{_looks_like(suspects)}"
+        suspects = find_suspects(scene, stage, likely=likely, known=None if search(stage) else likely)
+        form = "" if suspects else explain_shape(expected, actual)
+        said = f": {form}" if form else _looks_like(suspects)
+        words = f"{place} has shape {actual.shape}, expected {expected.shape}{said}"
         return StageResult(**common, status="shape", message=words, suspects=suspects)
     distances = bit_distances(expected, actual)
     if not distances.any():
         return StageResult(**common, status="equal")
-    suspects = find_suspects(scene, stage, likely=likely)
+    suspects = find_suspects(scene, stage, likely=likely, known=None if search(stage) else likely)
+    form = "" if suspects else explain_transposed(expected, actual)
     difference = _describe(scene, stage, expected, actual, distances)
     amount = format_share(difference.n_different, distances.size)
     amount = f"{amount} of values differ{_how_far(stage, expected, actual, distances)}"
-    words = f"{place}, {difference.first}; {amount}{_looks_like(suspects)}"
+    said = f": {form}" if form else _looks_like(suspects)
+    words = f"{place}, {difference.first}; {amount}{said}"
     return StageResult(**common, status="different", difference=difference, message=words, suspects=suspects)
 
 

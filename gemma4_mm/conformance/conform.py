@@ -1,6 +1,7 @@
 """What a port in another language wrote, compared with the fixtures it was given."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +16,7 @@ from gemma4_mm.conformance.run import keep_few_crops
 from gemma4_mm.conformance.tensor_files import read_case
 from gemma4_mm.errors import InputError
 
+MOST_SEARCHES: Final = 3  # of all suspects, for each stage of a kind; then those found before are tried
 _FORMULAS: Final = frozenset({"mask_sliding_deepmind", "mask_global_deepmind", "chunk_plan"})
 
 
@@ -35,8 +37,19 @@ def conform(
     _check_fixtures(fixtures)
     _check_names(fixtures, directory)
     results: list[StageResult] = []
+    named: Counter[str] = Counter()
+    searches: Counter[tuple[str, str]] = Counter()
     for name in _select(fixtures, patterns):
-        results += _compare(fixtures, directory, name)
+        kind = fixtures.manifest.cases[name].kind
+
+        def search(stage: str, kind: str = kind) -> bool:
+            searches[kind, stage] += 1
+            return searches[kind, stage] <= MOST_SEARCHES
+
+        likely = [suspect for suspect, _ in named.most_common()]
+        found = _compare(fixtures, directory, name, likely=likely, search=search)
+        named.update(suspect.name for result in found for suspect in result.suspects)
+        results += found
     transformers = fixtures.manifest.producers["transformers"]
     return ParityReport(
         subject=str(directory),
@@ -48,7 +61,9 @@ def conform(
     )
 
 
-def _compare(fixtures: Fixtures, directory: Path, name: str) -> Sequence[StageResult]:
+def _compare(
+    fixtures: Fixtures, directory: Path, name: str, *, likely: Sequence[str], search: Callable[[str], bool]
+) -> Sequence[StageResult]:
     case, expected = fixtures.case(name), fixtures.expected(name)
     try:
         written = read_case(directory, name)
@@ -59,11 +74,10 @@ def _compare(fixtures: Fixtures, directory: Path, name: str) -> Sequence[StageRe
     stages = expected | given
     outcome = Outcome(stages=stages, formulas=_FORMULAS & stages.keys())
     unwritten = given.keys() - (written or {}).keys()
-    results = [
-        result for result in compare_case(case, outcome, Outcome(stages=written or {})) if result.stage not in unwritten
-    ]
+    compared = compare_case(case, outcome, Outcome(stages=written or {}), likely=likely, search=search)
+    results = [result for result in compared if result.stage not in unwritten]
     if written is None:
-        words = f"there is neither {name}.safetensors nor a folder {name}"
+        words = f"there is neither {name}.safetensors nor a folder {name}; run the port on this case"
         return [replace(result, message=f"case {name}, stage {result.stage}: {words}") for result in results]
     return results
 

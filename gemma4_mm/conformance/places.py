@@ -41,7 +41,7 @@ def describe_value(stage: str, array: NDArray[Any], index: Index) -> str:
         height, width = array.tolist()
         return f"{width}×{height} px"
     if stage.startswith("mask_"):
-        return "visible" if value else "hidden"
+        return {0: "hidden", 1: "visible"}.get(int(value), str(int(value)))
     if stage == "token_types":
         return _TYPE_NAMES[value] if 0 <= value < len(_TYPE_NAMES) else str(int(value))
     if stage == "prompt":

@@ -57,7 +57,8 @@ def format_report(report: ParityReport) -> str:
 
 def count_suspects(report: ParityReport) -> dict[str, int]:
     """How many stages look like each known mistake, the most frequent first; "" counts those like none."""
-    counts = Counter(result.suspects[0].words if result.suspects else "" for result in report.failures)
+    compared = [result for result in report.failures if result.status in ("different", "shape")]
+    counts = Counter(result.suspects[0].words if result.suspects else "" for result in compared)
     unexplained = counts.pop("", 0)
     return dict(counts.most_common()) | ({"": unexplained} if unexplained else {})
 
@@ -96,6 +97,31 @@ def _lines(report: ParityReport) -> Iterator[str]:
     yield from _verdict(report)
 
 
+def _without_values(report: ParityReport) -> Iterator[str]:
+    """Failures in which no values could be compared, each with the next step."""
+    absent = [result for result in report.failures if result.status == "missing"]
+    whole = {result.case for result in report.results} - {
+        result.case for result in report.results if result.status != "missing"
+    }
+    if whole:
+        first, *_ = (result.case for result in report.results if result.case in whole)
+        yield (
+            f"  {len(whole):,} cases were not written, the first of them {first}: if the port stopped there, run it on "
+            "this case alone and read its own error"
+        )
+    if parts := [result for result in absent if result.case not in whole]:
+        names = sorted({result.stage for result in parts})
+        yield f"  {len(parts):,} stages are missing from cases that were written: {', '.join(names)}"
+    words = {
+        "extra": "stages have a name that the reference does not know: rename or remove them",
+        "dtype": "stages have another dtype: write float32 as F32, and whole numbers as integers",
+        "error": "cases could not be read or failed: see each message below",
+    }
+    for status, said in words.items():
+        if count := sum(result.status == status for result in report.failures):
+            yield f"  {count:,} {said}"
+
+
 def _verdict(report: ParityReport) -> Iterator[str]:
     random = f", {report.n_random} of them random (seed {report.seed})" if report.n_random else ""
     n_missing = sum(result.status == "missing" for result in report.results)
@@ -111,7 +137,8 @@ def _verdict(report: ParityReport) -> Iterator[str]:
     failed = {result.case for result in report.failures}
     yield f"{len(failed):,} cases differ, in {len(report.failures):,} stages (of {amount}{missing})"
     for words, count in count_suspects(report).items():
-        yield f"  {count:,} × {words or 'no known mistake'}"
+        yield f"  {count:,} × {words or 'no known mistake; --cases NAME searches all of them for one case'}"
+    yield from _without_values(report)
     yield "first differences:"
     for result in report.failures[:MOST_MESSAGES]:
         yield f"  {result.message}"

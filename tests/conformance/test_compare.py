@@ -94,7 +94,9 @@ def test_every_status_is_told_in_words():
     assert only(results, "target_size").message.startswith(
         "case made-up, stage target_size, size: 144×96 px, expected 96×48 px; 100 % of values differ"
     )
-    assert only(results, "patches").message == "case made-up, stage patches is float64, expected float32"
+    assert only(results, "patches").message == (
+        "case made-up, stage patches is float64, expected float32; convert it before it is written"
+    )
     assert only(results, "soft_tokens").n_different == 1
     (result,) = compare({"patches": PATCHES}, {"patches": PATCHES[:1]})
     assert result.status == "shape"

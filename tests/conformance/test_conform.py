@@ -85,8 +85,9 @@ def test_a_missing_case_is_named(fixtures, port):
     missing = failures(fixtures, port)
     assert [result.stage for result in missing] == list(STAGES["image"])
     assert {result.status for result in missing} == {"missing"}
-    assert (
-        missing[0].message == "case exif-6, stage source_rgb: there is neither exif-6.safetensors nor a folder exif-6"
+    assert missing[0].message == (
+        "case exif-6, stage source_rgb: there is neither exif-6.safetensors nor a folder exif-6; run the port on this "
+        "case"
     )
 
 
@@ -298,4 +299,4 @@ def test_a_bad_command_line_is_one_line(port, capsys, words, message):
 def test_cases_are_chosen_by_kind_too(fixtures, port):
     report = conform(fixtures, port, patterns=["audio"])
     assert {result.kind for result in report.results} == {"audio"}
-    assert report.n_cases == 27
+    assert report.n_cases == 28

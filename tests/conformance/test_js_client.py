@@ -16,10 +16,10 @@ def test_the_port_conforms_without_having_seen_what_is_expected(tmp_path, capsys
     blind = tmp_path / "fixtures"
     shutil.copytree(FIXTURES, blind, ignore=shutil.ignore_patterns("expected", "expected.safetensors", "clients"))
     out = tmp_path / "out"
-    assert "wrote 107 cases" in run_client(out, fixtures=blind)
-    assert len(list(out.glob("*.safetensors"))) == 107
+    assert "wrote 128 cases" in run_client(out, fixtures=blind)
+    assert len(list(out.glob("*.safetensors"))) == 128
     assert run(["conform", str(FIXTURES), str(out)]) == 0
-    assert "107 cases" in capsys.readouterr().out
+    assert "128 cases" in capsys.readouterr().out
 
 
 def test_the_port_conforms_in_npy_too(tmp_path):

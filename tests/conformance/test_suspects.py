@@ -11,12 +11,14 @@ from tests.conformance import faults
 
 # Few and small, but every suspect shows in one of them.
 CASES = (
-    "image-letters", "image-corners", "size-upscaled-one-axis-most", "exif-6", "mode-alpha", "mode-gray-key",
+    "image-letters", "image-corners", "size-upscaled-one-axis-most", "budget-140", "exif-6",
+    "mode-alpha", "mode-gray-key",
     "pitfall-icc-profile", "budget-280", "video-4-of-45", "video-uneven", "video-portrait", "video-fps-0-5",
     "video-1-of-61", "video-13-of-15",
     "audio-noise", "audio-remainder-319", "audio-length-641", "audio-truncated", "audio-file-stereo-44k",
     "pitfall-audio-cap", "pitfall-audio-off-by-one", "masks-audio-beside-image", "masks-adjacent-blocks",
-    "masks-left-padded", "talk-batch", "talk-one-turn", "media-mixed", "media-video", "media-batch",
+    "masks-left-padded", "masks-right-padded", "masks-two-images",
+    "talk-batch", "talk-one-turn", "media-mixed", "media-video", "media-batch",
 )  # fmt: skip
 # They start from what a subject has of an earlier stage; the planted faults show them.
 CONSEQUENCES = {"follows-from-source-rgb", "follows-from-resized-rgb", "follows-multiplied"}

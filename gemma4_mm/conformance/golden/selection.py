@@ -12,11 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.conformance import patterns
 from gemma4_mm.conformance.cases import all_cases
-from gemma4_mm.conformance.cases.audio import audio_case
 from gemma4_mm.conformance.cases.defaults import UNKNOWN_FPS, VIDEO_FRAMES
-from gemma4_mm.conformance.cases.images import image_case
+from gemma4_mm.conformance.golden.additional import additional_cases
 from gemma4_mm.conformance.golden.png import PNG_MODES, png_bytes
 from gemma4_mm.conformance.oracle import given
 from gemma4_mm.conformance.records import Case, Stages
@@ -29,6 +27,7 @@ SELECTION: Final = (
     "image-letters",
     "size-one-pixel",
     "size-one-pixel-tall-long",
+    "size-one-pixel-wide-long",
     "size-five-hundred-by-two",
     "size-extreme-portrait",
     "size-aspect-at-the-budget",
@@ -64,6 +63,8 @@ SELECTION: Final = (
     "video-fps-29-97",
     "video-fps-0-01",
     "video-uneven",
+    "video-13-of-15",
+    "video-budget-140",
     "video-portrait",
     "video-noise",
     "pitfall-timestamps-zero",
@@ -71,6 +72,7 @@ SELECTION: Final = (
     "pitfall-rescale-of-frames",
     # audio
     "audio-silence",
+    "audio-negative-silence",
     "audio-chirp",
     "audio-loud",
     "audio-subnormal",
@@ -140,7 +142,7 @@ def fixture_cases() -> Iterator[Case]:
             yield case
     if unmatched:
         raise InvariantError(f"no case of the corpus is named {', '.join(sorted(unmatched))}; mend SELECTION")
-    yield from _additional()
+    yield from additional_cases()
 
 
 def is_portable(case: Case) -> bool:
@@ -153,22 +155,6 @@ def is_portable(case: Case) -> bool:
         plain = options.get("given_as") != "array" or case.inputs["pixels"].shape[-1] == _RGB
         return plain and options.get("mode", "RGB") in PNG_MODES
     return case.kind != "audio" or not options.keys() & {"given_as", "max_length"}
-
-
-def _additional() -> Iterator[Case]:
-    yield image_case(
-        "size-wide-kernels",
-        patterns.noise(1, 40_000, 3, seed=12),
-        "One row of 40,000 px: about fifty source pixels reach each output.",
-        max_soft_tokens=70,
-    )
-    samples = (patterns.noise(31 * 16_000, seed=13).astype(np.float32) - np.float32(128)) / np.float32(128)
-    yield audio_case(
-        "pitfall-audio-cap-bytes",
-        samples,
-        "31 s of 8 bits: 775 tokens; the cap of 750 is documented, and not enforced.",
-        pitfall="a cap of 30 s is applied to placeholders but not to features (mlx-swift-lm#400)",
-    )
 
 
 def describe_case(case: Case, stages: Stages) -> FixtureCase:

@@ -27,7 +27,9 @@ THEORIES: tuple[Theory, ...] = (
 )
 
 
-def find_suspects(scene: Scene, stage: str, *, likely: Sequence[str] = ()) -> tuple[Suspect, ...]:
+def find_suspects(
+    scene: Scene, stage: str, *, likely: Sequence[str] = (), known: Sequence[str] | None = None
+) -> tuple[Suspect, ...]:
     """Compute the mistakes that can show in a stage, and return those that give the subject's values, likeliest first.
 
     A suspect explains at least nine tenths of the values that differ, and makes few differences of its own. The search
@@ -37,9 +39,15 @@ def find_suspects(scene: Scene, stage: str, *, likely: Sequence[str] = ()) -> tu
         scene: the case and both sides.
         stage: the one that differs.
         likely: names to try first, such as those found in other cases.
+        known: names to try beside consequences of an earlier stage, and no others; None for all.
     """
     found: list[Suspect] = []
-    possible = [theory for theory in THEORIES if theory.applies(scene.case, stage)]
+    possible = [
+        theory
+        for theory in THEORIES
+        if theory.applies(scene.case, stage)
+        and (known is None or theory.name in known or theory.name.startswith("follows-"))
+    ]
     for theory in sorted(possible, key=lambda theory: _rank(theory.name, likely)):
         suspect = judge(theory, scene, stage)
         if suspect is not None:

@@ -67,6 +67,26 @@ def _blocks_by_type(request: _Request) -> Mask:
     return np.where(both, causal, right)
 
 
+def _one_block(request: _Request) -> Mask:
+    """Every vision token in the same block."""
+    return _with_pairs(request, request.types > TYPE_TEXT, request.types != TYPE_AUDIO)
+
+
+def _text_in_blocks(request: _Request) -> Mask:
+    """Tokens outside of blocks together, as block number 0."""
+    outside = ~np.isin(request.types, (1, 2))
+    return _with_pairs(request, outside, outside)
+
+
+def _with_pairs(request: _Request, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Mask:
+    """The mask with all pairs of tokens that both tests hold for, where its layer and rule show blocks."""
+    chosen = first & second
+    pairs = chosen[:, :, None] & chosen[:, None, :]
+    # A row of one block shows what the rule makes of a block: everything that its window leaves.
+    whole = request.mask(types=np.full_like(request.types, TYPE_IMAGE))
+    return np.where(pairs, whole, request.mask()).astype(np.uint8)
+
+
 def _video_as_text(request: _Request) -> Mask:
     return request.mask(types=np.where(request.types == TYPE_IMAGE, TYPE_IMAGE, TYPE_TEXT).astype(np.int32))
 
@@ -90,6 +110,13 @@ _CHANGES: Final[Mapping[str, tuple[str, Callable[[_Request], Mask]]]] = {
     "padding-visible": ("padding visible as a key", lambda r: r.mask(attention=np.ones_like(r.attention))),
     "queries-as-keys": ("queries and keys exchanged", lambda r: r.mask().swapaxes(1, 2)),
     "inverted": ("1 for hidden instead of visible", lambda r: np.uint8(1) - r.mask()),
+    "visible-as-255": ("255 for visible instead of 1", lambda r: np.uint8(255) * r.mask()),
+    "one-block": ("all images and frames in one block, whatever stands between them", _one_block),
+    "text-in-blocks": ("text in blocks, too: two tokens outside of blocks see each other", _text_in_blocks),
+    "padding-queries-hidden": (
+        "padding hidden as queries, too: their rows are empty",
+        lambda r: r.mask() * (r.attention != 0).astype(np.uint8)[:, :, None],
+    ),
     "no-mask": ("every key visible", lambda r: np.ones_like(r.mask())),
 }
 

@@ -1,7 +1,7 @@
 """Resizes that are not torchvision's uint8 bicubic: Pillow's, those in floating point, and what else is met."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from gemma4_mm.optional import require
 
 Rgb = NDArray[np.uint8]
 Resize = Callable[[Rgb, PatchGrid], Rgb]
+_MOST_PRECISION: Final = 22
+_WEIGHT_LIMIT: Final = 1 << 15
 
 
 def _pillow(filter_name: str) -> Resize:
@@ -63,6 +65,43 @@ def _cubic(x: NDArray[np.float64], a: float) -> NDArray[np.float64]:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
+def _in_fixed_point(*, a: float = -0.5, dtype: type[np.floating[Any]] = np.float64, late: bool = False) -> Resize:
+    """The right passes with other weights: another cubic, or the arithmetic of an axis in `dtype` (`late`: its end)."""
+
+    def resize(source: Rgb, grid: PatchGrid) -> Rgb:
+        wide = _pass(source, grid.width_px, a=a, dtype=dtype, late=late)
+        turned = np.ascontiguousarray(wide.swapaxes(0, 1))
+        return _pass(turned, grid.height_px, a=a, dtype=dtype, late=late).swapaxes(0, 1)
+
+    return resize
+
+
+def _pass(pixels: Rgb, n_out: int, *, a: float, dtype: type[np.floating[Any]], late: bool) -> Rgb:
+    """One pass over the second axis of uint8 `(rows, n, 3)`, in 32-bit integers."""
+    n_in = pixels.shape[1]
+    if n_in == n_out:
+        return pixels
+    early = np.float64 if late else dtype
+    scale = early(n_in) / early(n_out)
+    support, stretch = early(2) * max(scale, early(1)), max(scale, early(1))
+    centres = scale * (np.arange(n_out).astype(early) + early(0.5))
+    first = np.maximum((centres - support + early(0.5)).astype(np.int64), 0)
+    stop = np.minimum((centres + support + early(0.5)).astype(np.int64), n_in)
+    taps = np.arange(int((stop - first).max()))
+    away = np.abs(((taps + first[:, None]).astype(early) - centres[:, None] + early(0.5)) * (early(1) / stretch))
+    weights = np.where(taps < (stop - first)[:, None], _cubic(away, a), 0).astype(early)
+    weights = (weights / np.add.accumulate(weights, axis=1)[:, -1:]).astype(dtype)
+    precision, largest = 0, float(weights.max())
+    while precision < _MOST_PRECISION and int(0.5 + largest * 2 ** (precision + 1)) < _WEIGHT_LIMIT:
+        precision += 1
+    fixed = np.trunc(weights * dtype(2.0**precision) + np.where(weights < 0, -0.5, 0.5)).astype(np.int32)
+    total = np.full((len(pixels), n_out, 3), 1 << (precision - 1), np.int32)
+    for tap in range(fixed.shape[1]):
+        total += fixed[:, tap, None] * pixels[:, np.minimum(first + tap, n_in - 1)]
+    done: Rgb = (total >> precision).clip(0, 255).astype(np.uint8)
+    return done
+
+
 def _columns_first(source: Rgb, grid: PatchGrid) -> Rgb:
     turned = resize_rgb(
         ArrayRows(np.ascontiguousarray(source.swapaxes(0, 1))), grid=PatchGrid(rows=grid.columns, columns=grid.rows)
@@ -98,6 +137,18 @@ RESIZES: Final[Mapping[str, tuple[str, Resize]]] = {
     "float-bicubic-sharper": (
         "bicubic (a = -0.75) in floating point, antialiased",
         _in_floats(a=-0.75, antialias=True),
+    ),
+    "bicubic-sharper": (
+        "bicubic with a = -0.75, as OpenCV's; torch's antialiased one has a = -0.5",
+        _in_fixed_point(a=-0.75),
+    ),
+    "float32-weights": (
+        "weights rounded to float32 before they become whole numbers; keep them in float64",
+        _in_fixed_point(dtype=np.float32, late=True),
+    ),
+    "float32-axis": (
+        "weights computed in float32 (Float, f32) from the start; compute them in float64",
+        _in_fixed_point(dtype=np.float32),
     ),
     "columns-first": ("the right bicubic, but the vertical pass before the horizontal one", _columns_first),
     "letterboxed": ("bars around the picture instead of the whole size filled", _letterboxed),

@@ -29,12 +29,15 @@ def _with_two_bos(scene: Scene, stage: str) -> Rows | None:
     return np.concatenate([rows[:, :1], rows], axis=1) if len(rows) == 1 else None
 
 
-def _without(unwanted: int) -> Callable[[Scene, str], Rows | None]:
+def _without(*unwanted: int) -> Callable[[Scene, str], Rows | None]:
     """Leave a token out everywhere, and what stands beside it in the other stages."""
 
     def make(scene: Scene, stage: str) -> Rows | None:
-        ids = scene.expected["token_ids"]
-        return scene.expected[stage][:, ids[0] != unwanted] if len(ids) == 1 else None
+        ids, attention = scene.expected["token_ids"], scene.expected["attention_mask"]
+        kept = ~np.isin(ids, unwanted) & (attention != 0)
+        rows = [row[chosen] for row, chosen in zip(scene.expected[stage], kept, strict=True)]
+        length = max(map(len, rows))
+        return np.stack([np.pad(row, (length - len(row), 0)) for row in rows]).astype(np.int32)
 
     return make
 
@@ -54,16 +57,37 @@ def _typed_delimiters(scene: Scene, stage: str) -> Rows | None:
     return types.astype(np.int32)
 
 
+def _typed_as_image(token: int) -> Callable[[Scene, str], Rows | None]:
+    def make(scene: Scene, stage: str) -> Rows | None:
+        typed: Rows = np.where(scene.expected["token_ids"] == token, TYPE_IMAGE, scene.expected[stage]).astype(np.int32)
+        return typed
+
+    return make
+
+
 _CHANGES: Final[Mapping[str, tuple[str, tuple[str, ...], Callable[[Scene, str], Rows | None]]]] = {
     "padded-right": ("padding on the right instead of the left", _ROWS, _padded_on_the_right),
     "bos-missing": ("no <bos> at the start", _ROWS, _without_bos),
     "bos-doubled": ("<bos> twice at the start", _ROWS, _with_two_bos),
     "boi-missing": ("no <|image> before images and frames", _ROWS, _without(_IDS.boi)),
     "eoi-missing": ("no <image|> after images and frames", _ROWS, _without(_IDS.eoi)),
+    "image-delimiters-missing": (
+        "neither <|image> nor <image|> around images and frames",
+        _ROWS,
+        _without(_IDS.boi, _IDS.eoi),
+    ),
+    "audio-delimiters-missing": ("neither <|audio> nor <audio|> around audio", _ROWS, _without(_IDS.boa, _IDS.eoa)),
+    "delimiters-missing": (
+        "no begin and end tokens around any medium",
+        _ROWS,
+        _without(_IDS.boi, _IDS.eoi, _IDS.boa, _IDS.eoa),
+    ),
     "boa-missing": ("no <|audio> before audio", _ROWS, _without(_IDS.boa)),
     "eoa-missing": ("no <audio|> after audio", _ROWS, _without(_IDS.eoa)),
     "no-generation-prompt": ("no generation prompt at the end", _ROWS, _without_generation_prompt),
     "delimiters-typed": ("begin and end tokens typed as what they enclose", ("token_types",), _typed_delimiters),
+    "boi-typed": ("<|image> typed as image", ("token_types",), _typed_as_image(_IDS.boi)),
+    "eoi-typed": ("<image|> typed as image", ("token_types",), _typed_as_image(_IDS.eoi)),
     "audio-untyped": (
         "audio tokens typed as text",
         ("token_types",),
