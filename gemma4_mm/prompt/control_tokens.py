@@ -3,8 +3,8 @@
 Theory: before a template is compiled, each whole control token in its text becomes one private character, its mark.
 Only the mark makes a control id, so it does not matter how the template joins, strips, quotes, sorts or slices what it
 was given: without a mark `<|turn>` is seven characters. Marks are lone surrogates, which no valid text holds; a
-caller's own lone surrogates become `FOREIGN`, which is no mark, and which no tokenizer takes. After rendering, `settle` writes
-the marks as tokens again and fences the tokens that stand in plain text.
+caller's own lone surrogates become `FOREIGN`, which is no mark, and which no tokenizer takes. After rendering, `settle`
+writes the marks as tokens again and fences the tokens that stand in plain text.
 """
 
 import re
