@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from typing import Final
 
-from gemma4_mm.errors import Gemma4MMError, MediaError
+from gemma4_mm.errors import Gemma4MMError, MediaError, plain_text
 from gemma4_mm.limits import Limits
 from gemma4_mm.media.bounds import check_bytes, read_bounded
 
@@ -37,9 +37,11 @@ def fetch(url: str, *, name: str, limits: Limits) -> bytes:
         raise
     except urllib.error.HTTPError as error:
         with error:
-            raise MediaError(f"{name}: the server answered {error.code} {error.reason}; check the address") from None
+            raise MediaError(
+                f"{name}: the server answered {error.code} {plain_text(error.reason)}; check the address"
+            ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = plain_text(getattr(error, "reason", None) or error)
         raise MediaError(f"{name}: the download failed ({reason}); check the address and the connection") from error
     if announced.isdecimal() and len(data) < int(announced):  # http.client notices only in a read without a size
         raise MediaError(f"{name}: the download ended after {len(data)} of {announced} bytes; try again")

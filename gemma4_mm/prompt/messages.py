@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gemma4_mm.errors import InputError
+from gemma4_mm.errors import InputError, shown
 from gemma4_mm.prompt.plain import bounded_nesting, to_dicts
 from gemma4_mm.releases import DEFAULT_PROFILE, Profile
 from gemma4_mm.spec import MediaKind
@@ -160,7 +160,7 @@ def _read_part(part: Any, *, where: str, collect_media: bool) -> _Part:
             )
         return _Part(template=part)
     if not isinstance(name, str) or name not in _MEDIA_TYPES:
-        raise InputError(f"{where} has the unknown type {name!r}; known are: text, {', '.join(_MEDIA_TYPES)}")
+        raise InputError(f"{where} has the unknown type {shown(name)}; known are: text, {', '.join(_MEDIA_TYPES)}")
     _check_sources(part, name, where=where, required=collect_media)
     template = _hugging_face_form(part, name, where=where)
     kind = _MEDIA_TYPES[name]

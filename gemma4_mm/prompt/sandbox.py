@@ -15,12 +15,13 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.filters import do_format
 from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from gemma4_mm.prompt.budget import check_chars, counted
 from gemma4_mm.prompt.control_tokens import TokenMarks
+from gemma4_mm.prompt.guards import GuardedEnvironment, add_ticks
 
+_SOURCE_WEIGHT: Final = 64  # a template of over a million characters is none
 _SEARCHES: Final = frozenset(
     {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "find", "rfind"}
 ) | {*("index", "rindex", "count", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix")}
@@ -38,22 +39,43 @@ def compile_template(source: str, control_tokens: tuple[str, ...] = ()) -> Templ
     Raises:
         TemplateError: the source is not a valid template. Python's compiler can raise its own errors.
     """
-    environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControlExtension])
+    environment = GuardedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControlExtension]
+    )
     environment.filters["tojson"] = _to_json
     environment.filters["format"] = _format
     environment.globals.update(
         raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_DictFactory(), namespace=_CheckedNamespace
     )
+    environment.guard_filters()
+    check_chars(len(source) * _SOURCE_WEIGHT)
+    with counted():
+        return _compile(environment, source, control_tokens)
+
+
+def _compile(environment: GuardedEnvironment, source: str, control_tokens: tuple[str, ...]) -> Template:
     tree = environment.parse(source)
     if control_tokens:
         environment.makes_characters = False
         _mark_own_text(tree, TokenMarks(control_tokens))
+    add_ticks(tree)
     return environment.from_string(tree)
 
 
 def render(template: Template, variables: Mapping[str, Any]) -> str:
-    """Render a compiled template."""
-    return template.render(variables)
+    """Render a compiled template within the budget of `prompt.budget`.
+
+    Raises:
+        LimitError: it makes too long a text, or takes too many steps.
+    """
+    with counted():
+        chunks: list[str] = []
+        n_chars = 0
+        for chunk in template.root_render_func(template.new_context(dict(variables))):
+            n_chars += len(chunk)
+            check_chars(n_chars)
+            chunks.append(chunk)
+        return "".join(chunks)
 
 
 @lru_cache(maxsize=16)
@@ -88,50 +110,8 @@ def _mark_own_text(tree: nodes.Template, marks: TokenMarks) -> None:
             node.value = marks.mark(node.value)
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox; where tokens are marked, numbers and bytes cannot become characters, hence no marks."""
-
-    makes_characters = True
-    intercepted_binops = frozenset({"%"})
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if not self.makes_characters and attr in ("decode", "fromhex", "maketrans", "translate"):
-            return False
-        return bool(super().is_safe_attribute(obj, attr, value))
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "%" and isinstance(left, str):
-            self.check_formatted(right)
-        return super().call_binop(context, operator, left, right)
-
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        wrapped = super().wrap_str_format(value)
-        if wrapped is None or self.makes_characters:
-            return wrapped
-
-        def checked(*args: Any, **kwargs: Any) -> str:
-            self.check_formatted((args, kwargs))
-            return wrapped(*args, **kwargs)
-
-        return checked
-
-    def check_formatted(self, values: Any) -> None:
-        """Refuse numbers in the range of the marks, which `%c` would make characters of."""
-        if self.makes_characters:
-            return
-        left = [values]
-        while left:
-            value = left.pop()
-            if isinstance(value, Mapping):
-                left.extend(value.values())
-            elif isinstance(value, list | tuple):
-                left.extend(value)
-            elif isinstance(value, int | float) and 0xD800 <= value < 0xE000:
-                raise SecurityError(f"{value} is not formatted where control tokens are told apart")
-
-
 @pass_environment
-def _format(environment: _Environment, value: str, *args: Any, **kwargs: Any) -> str:
+def _format(environment: GuardedEnvironment, value: str, *args: Any, **kwargs: Any) -> str:
     environment.check_formatted((args, kwargs))
     return do_format(value, *args, **kwargs)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from gemma4_mm.errors import AssetError, InputError, plain_text, shown
+from gemma4_mm.errors import AssetError, InputError, LimitError, plain_text, shown
 from gemma4_mm.optional import require
 from gemma4_mm.prompt.control_tokens import TokenMarks, without_foreign
 from gemma4_mm.prompt.plain import bounded_nesting, to_plain
@@ -80,6 +80,7 @@ class ChatTemplate:
         Raises:
             InputError: the template refuses the messages or fails on them, a tool or document is not a dict, or the
                 final message cannot be continued.
+            LimitError: the template makes a longer text, or takes more steps, than `prompt.budget` allows.
             AssetError: the source is not a valid template.
         """
         if continue_final_message and add_generation_prompt:
@@ -115,6 +116,8 @@ class ChatTemplate:
         sandbox = _sandbox()
         try:
             return sandbox.compile_template(self.source, () if marks is None else marks.tokens)
+        except LimitError:
+            raise
         except Exception as error:  # Jinja and Python's compiler raise whatever they like on a stranger's source
             raise AssetError(
                 f"the chat template is not valid Jinja: {_reason(error, marks)}; use the chat_template.jinja of "
@@ -125,6 +128,8 @@ class ChatTemplate:
         compiled = self._compile(marks)
         try:
             return str(_sandbox().render(compiled, variables))
+        except LimitError:
+            raise
         except Exception as error:  # as above: a template can fail by any of Python's errors
             raise InputError(
                 f"the chat template refused the messages: {_reason(error, marks)}; check roles, tool calls and the "
