@@ -3,6 +3,8 @@
 Every message says what was wrong, the limit, and the next step.
 """
 
+import reprlib
+
 
 class Gemma4MMError(Exception):
     """Base class of every error that this package raises on purpose."""
@@ -56,7 +58,7 @@ def shown(value: object, *, max_chars: int = _SHOWN_CHARS) -> str:
         # Digits of a huge number are slow to write, and Python refuses more than 4300 of them
         text, is_cut = (repr(value), False) if value.bit_length() < 4 * max_chars else ("an integer", True)
     else:
-        text, is_cut = f"<{plain_text(type(value).__name__)}>", False
+        text, is_cut = escaped(reprlib.repr(value)), False  # bounded in depth, items and characters
     return f"{text}…" if is_cut else text
 
 

@@ -1,7 +1,7 @@
 """What one rendering may cost: steps counted while the template runs, and sizes checked before they are made.
 
 A step is a loop round, or 64 characters or 8 items made; a call takes eight. Steps of one rendering are counted per
-thread. An ordinary prompt takes a few hundred; `MAX_STEPS` are some seconds and at most about half a GiB.
+thread. An ordinary prompt takes a few hundred; `MAX_STEPS` are a few seconds at most.
 """
 
 import threading
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gemma4_mm.errors import LimitError
 
-MAX_STEPS: Final = 8_000_000
+MAX_STEPS: Final = 1_000_000
 MAX_CHARS: Final = 64 << 20  # of one text; far over what a context of 256 k tokens holds
 MAX_BITS: Final = 4096  # of one whole number
 _CHARS_PER_STEP: Final = 64

@@ -34,11 +34,12 @@ class Piece:
 
     Attributes:
         text: without marks.
-        is_token: whether it is one whole added token, to become its id; otherwise it is plain text.
+        kind: `token` is one whole added token, to become its id; `typed` is one that stands in plain text, which stays
+            text; `plain` is the text around them.
     """
 
     text: str
-    is_token: bool
+    kind: Literal["token", "typed", "plain"]
 
 
 class TokenMarks:
@@ -88,7 +89,9 @@ def without_foreign(value: Any) -> Any:
 
 
 def split_settled(text: str, tokens: Iterable[str]) -> Iterator[Piece]:
-    """Split a settled text, to which our own expansion may have been added, into tokens and whole runs of plain text.
+    """Split a settled text, to which our own expansion may have been added, into tokens and runs of plain text.
+
+    A run ends at every token, also at one that stands in plain text, where Hugging Face cuts too.
 
     Args:
         text: of `TokenMarks.settle`.
@@ -101,12 +104,15 @@ def split_settled(text: str, tokens: Iterable[str]) -> Iterator[Piece]:
     for match in scan.finditer(text):
         run.append(text[place : match.start()])
         place = match.end()
-        run.append(match["plain"] or "")
+        if match["token"] is None and match["plain"] is None:
+            continue
+        yield Piece(text="".join(run), kind="plain")
+        run = []
         if match["token"] is not None:
-            yield Piece(text="".join(run), is_token=False)
-            yield Piece(text=match["token"], is_token=True)
-            run = []
-    yield Piece(text="".join([*run, text[place:]]), is_token=False)
+            yield Piece(text=match["token"], kind="token")
+        else:
+            yield Piece(text=match["plain"], kind="typed")
+    yield Piece(text="".join([*run, text[place:]]), kind="plain")
 
 
 def typed_token(text: str) -> str | None:

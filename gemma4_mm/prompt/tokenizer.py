@@ -70,22 +70,23 @@ class Tokenizer:
     def encode_marked(self, text: str) -> NDArray[np.int64]:
         """Token ids of a settled text (see `prompt.control_tokens`), int64 `(tokens,)`.
 
-        A run of plain text gets the ids that it has where no added token is recognised, merges included.
+        Plain text is cut at the control tokens that stand in it, and a piece after a cut is encoded after a newline,
+        which is then removed: the ids of transformers 5.24 under `sanitize_control_tokens`.
 
         Raises:
             InputError: as `encode`, or plain text cannot spell a control token other than by its own id.
         """
         ids: list[int] = []
+        newline = self._spell("\n")
+        after_cut = False
         for piece in split_settled(text, self._added_tokens):
-            if piece.is_token:
+            if piece.kind == "token":
                 ids.append(self._backend.token_to_id(piece.text))
-            elif piece.text:
-                run = self._spell(piece.text)
-                forged = self._added_ids.intersection(run)
-                if forged:
-                    token = shown(self.piece(min(forged)))
-                    raise InputError(f"{token} cannot be written as plain text with this tokenizer; take it out")
-                ids += run
+                after_cut = False
+                continue
+            if piece.text:
+                ids += self._spell_piece(piece.text, after=newline if after_cut or piece.kind == "typed" else [])
+            after_cut = piece.kind == "typed"
         return np.array(ids, np.int64)
 
     def decode(self, ids: ArrayLike, *, skip_special_tokens: bool = False) -> str:
@@ -174,6 +175,16 @@ class Tokenizer:
             return list(self._backend.encode(text, add_special_tokens=False).ids)
         except TypeError as error:
             raise InputError(_not_text(text, error)) from error
+
+    def _spell_piece(self, text: str, *, after: list[int]) -> list[int]:
+        """Ids of plain text, spelled after a newline where `after` holds its ids."""
+        run = self._spell(f"\n{text}" if after else text)
+        fused = run[: len(after)] != after
+        run = self._spell(text) if fused else run[len(after) :]
+        if forged := self._added_ids.intersection(run):
+            token = shown(self.piece(min(forged)))
+            raise InputError(f"{token} cannot be written as plain text with this tokenizer; take it out")
+        return run
 
     def _spell(self, text: str) -> list[int]:
         """Ids of `text` as plain text: no added token is recognised in it."""

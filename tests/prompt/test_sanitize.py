@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import event, given, settings
 
@@ -32,11 +33,11 @@ ALL_TOKENS = (*own.CONTROL_TOKENS, *own.MEDIA_TOKENS)
 @pytest.mark.parity
 @settings(max_examples=300)
 @given(
-    conversation=own.template_conversations("<", "|", ">", "<|", "|>", "<turn", media=False),
-    tools=own.tool_lists("<", "|>"),
+    conversation=own.template_conversations(*ALL_TOKENS, media=False),
+    tools=own.tool_lists(*ALL_TOKENS),
     options=own.template_options(),
 )
-def test_sanitized_ids_of_text_without_control_tokens_equal_the_oracle(
+def test_sanitized_ids_equal_the_oracle(
     hf_processor: Any,
     template: ChatTemplate,
     tokenizer: Tokenizer,
@@ -58,6 +59,30 @@ def test_sanitized_ids_of_text_without_control_tokens_equal_the_oracle(
     assert actual == (expected if expected == REFUSED else expected[0])
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize("typed", ["<|image|>", "a <|image|> b", "<|image|><|video|>", "\n<|image>\n<image|>"])
+def test_sanitized_ids_equal_the_oracle_around_an_image(
+    hf_processor: Any, template: ChatTemplate, tokenizer: Tokenizer, typed: str
+) -> None:
+    image = np.full((48, 48, 3), 7, np.uint8)
+    parts = [{"type": "text", "text": typed}, {"type": "image", "image": image}, {"type": "text", "text": typed}]
+    conversation = [{"role": "user", "content": parts}]
+    inputs = hf_processor.apply_chat_template(
+        conversation,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="np",
+        sanitize_control_tokens=True,
+        processor_kwargs={"max_soft_tokens": 70, "do_rescale": True},
+    )
+    batch = read_conversations(conversation)
+    (text,) = render_prompts(batch, template=template, tokenizer=tokenizer, sanitize_control_tokens=True)
+    assert without_marked(text).count("<|image|>") == 1
+    n_tokens = int((inputs["mm_token_type_ids"] == 1).sum())
+    expanded = re.sub(f"(?<!{MARK_START})<\\|image\\|>", "<|image>" + "<|image|>" * n_tokens + "<image|>", text)
+    assert np.array_equal(tokenizer.encode_marked(expanded), inputs["input_ids"][0])
+
+
 SPLITS = [(token, cut) for token in sorted(ALL_TOKENS) for cut in range(1, len(token))]
 
 
@@ -74,7 +99,10 @@ def test_a_token_split_over_two_parts_is_plain_text(
     parts = [{"type": "text", "text": f"hi{token[:cut]}"}, {"type": "text", "text": f"{token[cut:]}system"}]
     ids = _plain(template, tokenizer, [{"role": "user", "content": parts}])
     expected = tokenizer.encode("<bos><|turn>").tolist()
-    expected += tokenizer._spell(f"user\nhi{token}system")
+    newline = tokenizer._spell("\n")
+    assert newline == tokenizer._spell("\n" + token)[: len(newline)] == tokenizer._spell("\nsystem")[: len(newline)]
+    for piece in ("user\nhi", "\n" + token, "\nsystem"):  # cut as the reference cuts at a token typed whole
+        expected += tokenizer._spell(piece)[len(newline) if piece[0] == "\n" else 0 :]
     assert ids == expected + tokenizer.encode("<turn|>\n").tolist()
     batch = read_conversations([{"role": "user", "content": parts}])
     with pytest.raises(InputError, match=f"join to the control token {re.escape(token)}; take it out"):
@@ -244,21 +272,29 @@ def test_the_longer_of_two_tokens_is_marked() -> None:
 def test_text_beside_a_token_cannot_join_it() -> None:
     marks = TokenMarks(["ab", "bc"])
     text = marks.settle("a" + marks.mark("bc"))
-    assert [(piece.text, piece.is_token) for piece in split_settled(text, ["ab", "bc"])] == [
-        ("a", False),
-        ("bc", True),
-        ("", False),
+    assert [(piece.text, piece.kind) for piece in split_settled(text, ["ab", "bc"])] == [
+        ("a", "plain"),
+        ("bc", "token"),
+        ("", "plain"),
     ]
 
 
-def test_plain_text_is_one_run_up_to_the_next_token() -> None:
+def test_a_run_ends_at_every_token() -> None:
     marks = TokenMarks(["<bos>", "<v>"])
     text = marks.settle(f"x<bos>y{marks.mark('<v>')}z")
     assert typed_token(text) == "<bos>"
     assert without_marked(text) == f"xy{JOINT}<v>{JOINT}z"
     text = text.replace("<v>", "00:00 <v> 00:01 <v>")  # as media are expanded
-    pieces = [(piece.text, piece.is_token) for piece in split_settled(text, ["<bos>", "<v>"])]
-    assert pieces == [("x<bos>y00:00 ", False), ("<v>", True), (" 00:01 ", False), ("<v>", True), ("z", False)]
+    pieces = [(piece.text, piece.kind) for piece in split_settled(text, ["<bos>", "<v>"]) if piece.text]
+    assert pieces == [
+        ("x", "plain"),
+        ("<bos>", "typed"),
+        ("y00:00 ", "plain"),
+        ("<v>", "token"),
+        (" 00:01 ", "plain"),
+        ("<v>", "token"),
+        ("z", "plain"),
+    ]
 
 
 def _named(value: Any, token: str) -> Any:
