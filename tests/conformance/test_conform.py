@@ -240,8 +240,8 @@ def test_a_damaged_file_is_an_error_in_words_and_the_rest_is_compared(fixtures, 
 def test_damaged_fixtures_are_refused_and_clients_at_work_are_not(tmp_path, port):
     copy = tmp_path / "fixtures"
     shutil.copytree(FIXTURES, copy)
-    (copy / "clients" / "swift").mkdir()
-    (copy / "clients" / "swift" / "Port.swift").write_text("// to do", encoding="utf-8")
+    (copy / "clients" / "kotlin").mkdir()
+    (copy / "clients" / "kotlin" / "Port.kt").write_text("// to do", encoding="utf-8")
     assert conform(Fixtures.open(copy), port, patterns=CASES).passed
     manifest = (copy / "manifest.json").read_text(encoding="utf-8")
     (copy / "manifest.json").write_text(manifest.replace('"window": 7', '"window": 8'), encoding="utf-8")
