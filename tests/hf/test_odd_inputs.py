@@ -58,6 +58,7 @@ OURS = {
     "nested lists": lambda: [[PHOTO], [Image.fromarray(PHOTO), PHOTO]],
     "tuple": lambda: (PHOTO, PHOTO),
     "3 pixels tall, ambiguous": lambda: PHOTO[:3],
+    "very thin": lambda: np.resize(PHOTO, (2, 9000, 3)),
     "one pixel": lambda: Image.fromarray(PHOTO[:1, :1]),
     "animation": gif,
 }
@@ -70,7 +71,6 @@ THEIRS = {
     "subclass of an array": lambda: PHOTO.view(Marked),
     "no channels": lambda: np.zeros((20, 21, 5), np.uint8),
     "no pixels": lambda: np.zeros((0, 20, 3), np.uint8),
-    "too thin": lambda: np.zeros((1, 30_000, 3), np.uint8),
     "five axes": lambda: np.zeros((1, 1, 9, 9, 3), np.uint8),
     "cut off": cut_off,
     "premultiplied alpha": lambda: Image.fromarray(RGBA).convert("RGBa"),
@@ -214,10 +214,9 @@ VIDEOS = {
     "every other frame and row": (lambda: np.repeat(np.repeat(CLIP, 2, 0), 2, 1)[::2, ::2], True),
     "floats": (lambda: CLIP / 255, False),
     "with alpha": (lambda: np.stack([RGBA, RGBA]), False),
-    "grey": (lambda: CLIP[..., :1], False),
+    "grey, made RGB by transformers": (lambda: CLIP[..., :1], True),
     "reversed": (lambda: CLIP[:, ::-1], False),
     "no frames": (lambda: CLIP[:0], False),
-    "too thin": (lambda: np.zeros((2, 1, 30_000, 3), np.uint8), False),
 }
 
 
