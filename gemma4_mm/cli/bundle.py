@@ -1,6 +1,7 @@
 """`gemma4-mm bundle`: what a Core AI bundle holds, a tiny one for tests and demos, and conversion of a checkpoint."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from gemma4_mm.cli.bundle_report import describe_asset, describe_bundle, format_
 from gemma4_mm.cli.console import status
 from gemma4_mm.cli.request import JsonOption
 from gemma4_mm.coreai.bundle.bundle import Bundle
+from gemma4_mm.coreai.bundle.contract import check_contract
 
 # The runtime and the converter are imported by the commands that use them: every other command starts faster.
 
@@ -47,6 +49,31 @@ def info(
             report |= describe_asset(runtime)
     typer.echo(json.dumps(report) if as_json else format_bundle(report))
     if report["errors"]:
+        raise typer.Exit(1)
+
+
+@bundle.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="Directory of the bundle.")],
+    load: Annotated[
+        bool, typer.Option("--load/--no-load", help="Load the model, for the rules about its functions.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a bundle against every rule of Apple's own engines: what is found, what is wanted, and which needs it.
+
+    Exits with 1 if an engine would refuse the bundle.
+    """
+    found = Bundle.read(path)
+    functions = None
+    if load:
+        from gemma4_mm.coreai.run.runtime import Runtime
+
+        with Runtime.open(found) as runtime:
+            functions = runtime.functions
+    checks = check_contract(found, functions)
+    typer.echo(json.dumps([asdict(check) for check in checks]) if as_json else "\n".join(map(str, checks)))
+    if any(check.verdict == "refused" for check in checks):
         raise typer.Exit(1)
 
 

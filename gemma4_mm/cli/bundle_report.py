@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemma4_mm.cli.report import align
 from gemma4_mm.coreai.bundle.bundle import Bundle
+from gemma4_mm.coreai.bundle.contract import Check, check_contract
 from gemma4_mm.coreai.bundle.schema import find_problems
 from gemma4_mm.coreai.bundle.specs import CONTRACT, FunctionSpec, function_table
 from gemma4_mm.errors import AssetError
@@ -34,6 +35,7 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "found_at": dict(found.places),
         "errors": [problem.message for problem in problems if problem.level == "error"],
         "notes": [problem.message for problem in problems if problem.level == "note"],
+        "contract": [asdict(check) for check in check_contract(bundle)],
         "functions": [
             dict(zip(("function", "inputs", "output", "purpose"), row, strict=True)) for row in function_table()
         ],
@@ -53,6 +55,7 @@ def describe_asset(runtime: "Runtime") -> dict[str, Any]:
             for spec in runtime.functions.values()
         ],
         "asset_problems": list(runtime.problems),
+        "contract": [asdict(check) for check in check_contract(runtime.bundle, runtime.functions)],
     }
 
 
@@ -78,6 +81,8 @@ def format_bundle(report: Mapping[str, Any]) -> str:
     for row in report["functions"]:
         lines += [row["function"], f"    {row['purpose']}", f"    in   {row['inputs']}", f"    out  {row['output']}"]
     lines += ["", *([] if "asset_problems" in report else [_LETTERS, ""])]
+    broken = [Check(**check) for check in report["contract"] if check["verdict"] in ("refused", "advice")]
+    lines += [f"Apple's engines: {check}" for check in broken]
     lines += [f"note: {message}" for message in report["notes"]]
     lines += [f"error: {message}" for message in (*report["errors"], *report.get("asset_problems", ()))]
     if not report["errors"]:

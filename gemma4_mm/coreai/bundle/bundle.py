@@ -143,6 +143,7 @@ def build_metadata(
             "vocab_size": vocabulary,
             "max_context_length": max_context,
             "embedded_tokenizer": True,
+            "eos_token_ids": list(constants.stop_ids),  # Apple's newer readers; a search by text misses `<turn|>`
             "function_map": {MAIN_ASSET: ["main"]},
         },
         "source": {"model_definition": "torch", "hf_model_id": hf_model_id},

@@ -123,7 +123,8 @@ def test_what_we_write_has_the_required_keys_and_reads_back_without_problems(tmp
     assert find_problems(bundle) == ()
     assert bundle.constants == constants
     assert bundle.metadata.keys() - {"multimodal"} == DOCUMENTED.keys() - {"multimodal_constants"}
-    assert bundle.metadata["language"].keys() == DOCUMENTED["language"].keys()
+    assert bundle.metadata["language"].keys() == DOCUMENTED["language"].keys() | {"eos_token_ids"}
+    assert bundle.metadata["language"]["eos_token_ids"] == [1, 16, 9]
 
 
 @pytest.mark.parametrize(
