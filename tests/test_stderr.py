@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from gemma4_mm.coreai.run.stderr import chatter_to_log
-from gemma4_mm.media.image import load_image
 from gemma4_mm.media.quiet import ignore_decoder_notes
 from gemma4_mm.stderr import hold_stderr
 from tests.media.files import write_sound
+from tests.media.loading import load_image
 
 CHATTER = b"ODIE [default]: Loading function 'x'\n"
 NOTE = b"Note: Trying to resync...\n"
@@ -103,8 +103,8 @@ def _run_without_stderr(code: str, *arguments: object) -> str:
 
 def test_with_stderr_closed_at_the_start_a_good_tiff_is_decoded(tiff: Path) -> None:
     code = (
-        "import sys\nfrom hashlib import sha256\nfrom gemma4_mm.media.image import load_image\n"
-        "def show(source): print(sha256(load_image(source).rows(0, 48).tobytes()).hexdigest())\n"
+        "import sys\nfrom hashlib import sha256\nfrom gemma4_mm.media.image import open_image\n"
+        "def show(source): print(sha256(open_image(source).decode().rows(0, 48).tobytes()).hexdigest())\n"
         "show(sys.argv[1])\nshow(open(sys.argv[1], 'rb'))"
     )
     expected = hashlib.sha256(np.asarray(Image.open(tiff)).tobytes()).hexdigest()
@@ -114,8 +114,9 @@ def test_with_stderr_closed_at_the_start_a_good_tiff_is_decoded(tiff: Path) -> N
 def test_with_stderr_closed_at_the_start_a_good_mp3_is_decoded(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mp3", rate_hz=16_000, n_samples=20_000, form="MP3", subtype="MPEG_LAYER_III")
     code = (
-        "import sys\nfrom gemma4_mm.media.audio import load_audio\n"
-        "print(len(load_audio(sys.argv[1])), len(load_audio(open(sys.argv[1], 'rb'))))"
+        "import sys\nfrom gemma4_mm.media.audio import open_audio\n"
+        "def count(source): return sum(map(len, open_audio(source).blocks()))\n"
+        "print(count(sys.argv[1]), count(open(sys.argv[1], 'rb')))"
     )
     assert _run_without_stderr(code, path) == "20000 20000\n"
 

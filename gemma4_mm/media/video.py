@@ -233,7 +233,10 @@ class _ImageFile:
         self._source = source
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        return np.array(self._source.decode().rows(0, self.shape[0]), dtype, copy=copy)
+        rows = self._source.decode().rows(0, self.shape[0])
+        if copy is None:  # numpy 1 does not take None
+            return np.asarray(rows, dtype)
+        return np.array(rows, dtype, copy=copy)
 
 
 def _frames_metadata(frames: Frames, given: GivenMetadata | None, sampling: _Sampling) -> VideoMetadata:

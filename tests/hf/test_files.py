@@ -32,8 +32,9 @@ def test_saved_files_are_transformers_in_every_byte(theirs, folder, tmp_path):
     fast = Gemma4UnifiedProcessorFast.from_hf(theirs, execution=Execution(threads=2))
     fast.save_pretrained(tmp_path / "fast")
     assert_same_files(folder, tmp_path / "fast")
-    type(theirs).from_pretrained(tmp_path / "fast").save_pretrained(tmp_path / "again")
-    assert_same_files(folder, tmp_path / "again")
+    for name, source in (("again", tmp_path / "fast"), ("theirs", folder)):
+        type(theirs).from_pretrained(source).save_pretrained(tmp_path / name)
+    assert_same_files(tmp_path / "theirs", tmp_path / "again")
 
 
 @pytest.mark.parametrize("part", ["image_processor", "video_processor"])
