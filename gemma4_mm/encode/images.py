@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gemma4_mm.core.vision.geometry import fill_grid, plan_image
 from gemma4_mm.core.vision.patches import encode_image
+from gemma4_mm.core.vision.resize import RowSource
 from gemma4_mm.encode.access import Access, naming
 from gemma4_mm.encode.cached import CachedImage, KeptImage
 from gemma4_mm.encode.keys import find_file, pixels_key
@@ -51,11 +52,14 @@ class SourceImage:
         """Whether it has no pixels."""
         return self.source.is_size_only
 
+    def decode(self) -> RowSource:
+        """Decode its pixels; one thread at a time."""
+        with self.lock:
+            return self.source.decode()
+
     def write(self, pixels: NDArray[Any]) -> None:
         """Decode, resize, cut."""
-        with self.lock:
-            rows = self.source.decode()
-        encode_image(rows, pixels, grid=self.grid, execution=self.execution)
+        encode_image(self.decode(), pixels, grid=self.grid, execution=self.execution)
 
 
 def open_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access) -> tuple[OpenedImage, ...]:
@@ -84,7 +88,7 @@ def open_images(values: Sequence[Any], *, max_soft_tokens: int, access: Access) 
         if found is not None:
             return KeptImage(image=image, find_key=lambda: found.key, still=found.still_holds, cache=access.cache)
         return KeptImage(
-            image=image, find_key=lambda: pixels_key(image, options=options, access=access), cache=access.cache
+            image=image, find_key=lambda: pixels_key(image.decode(), options=options, access=access), cache=access.cache
         )
 
     return tuple(open_one(value, f"image {item}") for item, value in enumerate(values))

@@ -10,14 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from gemma4_mm.cache import Entry
+from gemma4_mm.core.vision.resize import RowSource
 from gemma4_mm.encode.access import Access
 from gemma4_mm.errors import MediaError
-from gemma4_mm.media.image import ImageSource
 from gemma4_mm.media.source import Source, open_source
 from gemma4_mm.media.versions import decoder_versions
 from gemma4_mm.media.video import VideoSource
@@ -26,11 +26,6 @@ from gemma4_mm.version import __version__
 
 _FORMAT: Final = 1  # raise it with every change of what an entry holds or of what is encoded
 _STRIP_ROWS: Final = 256
-
-
-class _HasImage(Protocol):
-    @property
-    def source(self) -> ImageSource: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +68,8 @@ def find_file(value: Any, *, kind: MediaKind, options: Mapping[str, Any], label:
     return FoundFile(source=source, key=key, entry=entry, digest=digest)
 
 
-def pixels_key(image: _HasImage, *, options: Mapping[str, Any], access: Access) -> str:
+def pixels_key(rows: RowSource, *, options: Mapping[str, Any], access: Access) -> str:
     """Key of a decoded image: of its pixels as rows of RGB."""
-    rows = image.source.decode()
     digest = hashlib.sha256(f"{rows.height_px}x{rows.width_px}".encode())
     for start in range(0, rows.height_px, _STRIP_ROWS):
         strip = rows.rows(start, min(start + _STRIP_ROWS, rows.height_px))

@@ -4,6 +4,8 @@ import copy
 import io
 import os
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from PIL import Image
 
 from gemma4_mm import (
+    Execution,
     Gemma4MMError,
     LimitError,
     Limits,
@@ -230,6 +233,31 @@ def test_a_file_that_changes_while_it_is_decoded_is_not_kept(cached, tmp_path, m
     with pytest.raises(MediaError):
         encode(cached, "image", path)
     assert list((tmp_path / "cache").rglob("*.safetensors")) == []
+
+
+def test_a_pillow_image_given_twice_is_decoded_by_one_thread_at_a_time(assets, processor, tmp_path, monkeypatch):
+    """Its pixels are read for the key, too; until it is decoded, a second reader would find half of them."""
+    cached = Processor(assets, cache=MediaCache(tmp_path / "cache"), execution=Execution(threads=4))
+    image = Image.open(io.BytesIO(image_bytes(Image.fromarray(scene(height_px=40, width_px=50)), "PNG")))
+    load, decoding, decoded, met = image.load, threading.Lock(), threading.Event(), threading.Event()
+
+    def slowly():
+        if decoded.is_set():
+            return load()
+        if not decoding.acquire(blocking=False):
+            met.set()
+            return load()
+        time.sleep(0.05)
+        pixels = load()
+        decoded.set()
+        return pixels
+
+    monkeypatch.setattr(image, "load", slowly)
+    ours = cached.encode_prompts("<|image|>" * 4, images=[image] * 4, max_soft_tokens=70)
+    monkeypatch.undo()
+    assert_same(ours, processor.encode_prompts("<|image|>" * 4, images=[image] * 4, max_soft_tokens=70))
+    assert decoded.is_set()
+    assert not met.is_set()
 
 
 @pytest.mark.parametrize(("kind", "library"), [("image", "PIL.features"), ("video", "av"), ("audio", "soundfile")])
