@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gemma4_mm.core.vision.geometry import plan_image, position_ids
+from gemma4_mm.core.vision.geometry import fill_grid, plan_image
 from gemma4_mm.core.vision.patches import encode_frames, encode_image
 from gemma4_mm.core.vision.resize import ArrayRows, RowSource
 from gemma4_mm.errors import InputError, InvariantError, MissingDependencyError
@@ -73,7 +73,7 @@ def encode_images(
     positions = patches.positions.numpy()
 
     def encode(index: int) -> None:
-        _pad(values[index : index + 1], positions[index : index + 1], grid=grids[index])
+        fill_grid(grids[index], pixels=values[index], positions=positions[index])
         encode_image(sources[index], values[index], grid=grids[index], rescale=rule.rescale, execution=execution)
 
     execution.spread(encode, range(len(sources)))
@@ -93,7 +93,7 @@ def encode_videos(
     first = 0
     for video, grid in zip(videos, grids, strict=True):
         chosen = slice(first, first + len(video))
-        _pad(values[chosen], positions[chosen], grid=grid)
+        fill_grid(grid, pixels=values[chosen], positions=positions[chosen])
         encode_frames(video, values[chosen], grid=grid, rescale=rule.rescale, execution=execution)
         first += len(video)
     return patches
@@ -105,9 +105,3 @@ def _allocate(n_items: int, *, rule: PixelRule) -> Patches:
         values=torch.empty((n_items, rule.max_soft_tokens, PATCH_VALUES), dtype=torch.float32, device="cpu"),
         positions=torch.empty((n_items, rule.max_soft_tokens, 2), dtype=torch.int64, device="cpu"),
     )
-
-
-def _pad(values: NDArray[np.float32], positions: NDArray[np.int64], *, grid: PatchGrid) -> None:
-    values[:, grid.n_tokens :] = 0
-    positions[:, : grid.n_tokens] = position_ids(grid)
-    positions[:, grid.n_tokens :] = -1

@@ -15,7 +15,7 @@ MAX_STEPS: Final = 1_000_000
 MAX_CHARS: Final = 64 << 20  # of one text; far over what a context of 256 k tokens holds
 MAX_BITS: Final = 4096  # of one whole number
 _CHARS_PER_STEP: Final = 64
-_ITEMS_PER_STEP: Final = 8
+ITEMS_PER_STEP: Final = 8
 
 
 class _State(threading.local):
@@ -54,7 +54,7 @@ def made(value: Any) -> Any:
         check_chars(len(value))
         step(1 + len(value) // _CHARS_PER_STEP)
     elif isinstance(value, list | tuple | dict):
-        step(1 + len(value) // _ITEMS_PER_STEP)
+        step(1 + len(value) // ITEMS_PER_STEP)
     return value
 
 
@@ -89,7 +89,7 @@ def check_size(*values: Any) -> int:
                 left.extend(inner)
         seen += 1
         if seen % 1024 == 0:
-            step(1024 // _ITEMS_PER_STEP)
+            step(1024 // ITEMS_PER_STEP)
         check_chars(size + len(left))
     return size
 

@@ -15,7 +15,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from gemma4_mm.prompt.budget import MAX_BITS, check_chars, check_size, each, made, step
+from gemma4_mm.prompt.budget import ITEMS_PER_STEP, MAX_BITS, check_chars, check_size, each, made, step
 
 _STEPS_PER_CALL: Final = 8
 _CHARS_PER_TICK: Final = 256  # of a loop body's own text
@@ -203,14 +203,11 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
                 widths = [len(i) if isinstance(i, str) else abs(i) for i in rest if isinstance(i, str | int | float)]
                 check_chars(int((size if name != "center" else 1) * (1 + sum(min(width, 1e9) for width in widths))))
         elif hasattr(value, "__len__"):
-            step(len(value) // _ITEMS)
+            step(len(value) // ITEMS_PER_STEP)
         result = function(*args, **kwargs)
         return each(result) if isinstance(result, GeneratorType) else made(result)
 
     return guarded
-
-
-_ITEMS: Final = 8
 
 
 def _check_product(left: Any, right: Any) -> None:
